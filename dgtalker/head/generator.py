@@ -1,0 +1,305 @@
+"""The Gaussian generative prior G: latent w -> attributes of the Gaussians at the texels of the head template.
+
+    G(w) = low-rank linear path (template bases, colour and hair bases) + modulated convolutions (the rest)
+
+w is a vector of named, whitened coordinates [shape | expression | appearance | hair], each with a standard deviation
+of about 1 over the population of training people; shape and expression act through the template's vertex bases, hence
+w is interpretable, inversion is well-conditioned and directions in w are nearly linear in the picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dgtalker import pretrained
+from dgtalker.errors import UserError
+from dgtalker.gaussians import Gaussians
+from dgtalker.head.modulated import Synthesis
+from dgtalker.head.rotations import axis_angle_to_quaternion, quaternion_multiply, quaternion_to_axis_angle
+from dgtalker.head.surface import TexelSurface
+from dgtalker.head.template import HeadTemplate
+
+# Channels of the residual map, in this order.
+RESIDUALS = {"offset": 3, "color": 3, "log_scale": 3, "axis_angle": 3, "logit_opacity": 1}
+# How far an unbounded residual may go, per channel group; offsets are bounded per texel instead (decimetres).
+RESIDUAL_RANGE = {"color": 1.0, "log_scale": 1.5, "axis_angle": 1.0, "logit_opacity": 6.0}
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Size of the generator; everything about the head itself comes from the template."""
+
+    map_size: int = 128  # side of the UV map in texels
+    channels: tuple[int, ...] = (96, 96, 64, 48, 32)  # of the convolutions at 8, 16, ... map_size
+    appearance_dim: int = 56  # colour components in w
+    hair_dim: int = 24  # hair shell components in w
+    z_dim: int = 200  # inputs of the mapping network
+    mapping_hidden: int = 256  # hidden units of the mapping network's residual
+    max_offset: float = 0.12  # bound of a residual offset on the head, decimetres
+    max_hair_offset: float = 0.5  # bound of a residual offset in the hair shell, decimetres
+
+    def __post_init__(self):
+        object.__setattr__(self, "channels", tuple(self.channels))
+        if 8 * 2 ** (len(self.channels) - 1) != self.map_size:
+            raise UserError(f"A generator with {len(self.channels)} levels does not paint a {self.map_size}² map.")
+
+    @staticmethod
+    def preset(name: str, **changes) -> GeneratorConfig:
+        """"fast": 128² map, for CPUs; "full": 256² map, for GPUs."""
+        presets = {
+            "fast": GeneratorConfig(),
+            "full": GeneratorConfig(map_size=256, channels=(256, 256, 256, 128, 96, 64)),
+        }
+        if name not in presets:
+            raise UserError(f"There is no generator preset '{name}': choose from {', '.join(presets)}.")
+        return replace(presets[name], **changes)
+
+
+class Mapping(nn.Module):
+    """z -> w: a linear map plus a small residual network (which starts at zero)."""
+
+    def __init__(self, z_dim: int, w_dim: int, hidden: int):
+        super().__init__()
+        self.linear = nn.Linear(z_dim, w_dim)
+        self.residual = nn.Sequential(
+            nn.Linear(z_dim, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, w_dim)
+        )
+        nn.init.zeros_(self.residual[-1].weight)
+        nn.init.zeros_(self.residual[-1].bias)
+
+    def forward(self, z: Tensor) -> Tensor:  # [B,Z] -> [B,W]
+        return self.linear(z) + self.residual(z)
+
+
+class Generator(nn.Module):
+    """Paints Gaussian attributes into the UV map of the head template.
+
+    Attributes:
+        w_mean, w_std: [W] population statistics; w_mean is at rest (neutral expression).
+        slices: name -> slice of w, for "shape", "expression", "appearance", "hair".
+        texel_part: [N] part index of each Gaussian (names: template.part_names).
+    """
+
+    def __init__(self, config: GeneratorConfig | None = None, template: HeadTemplate | None = None):
+        super().__init__()
+        self.config = config = config or GeneratorConfig()
+        self.template = template = template or HeadTemplate.load()
+        atlas = template.atlas(config.map_size)
+        rest = _tensor_field(template, "vertices").float()
+        n_shape, n_expression = len(template.shape_basis), len(template.expression_basis)
+        dims = {"shape": n_shape, "expression": n_expression, "appearance": config.appearance_dim, "hair": config.hair_dim}
+        self.slices: dict[str, slice] = {}
+        start = 0
+        for name, size in dims.items():
+            self.slices[name] = slice(start, start + size)
+            start += size
+        self.w_dim = start
+
+        def constant(name: str, value: Tensor) -> None:
+            self.register_buffer(name, value, persistent=False)
+
+        constant("rest_vertices", rest)  # [V,3]
+        bases = torch.cat([template.shape_basis.float(), template.expression_basis.float()])
+        constant("vertex_basis", bases.reshape(n_shape + n_expression, -1))  # [Ks+52, V*3]
+        self.surface = TexelSurface(rest, template.triangles, atlas.texel_triangle, atlas.texel_bary)
+        part = torch.as_tensor(atlas.texel_part).long()
+        constant("texel_part", part)  # [N]
+        rowcol = torch.as_tensor(atlas.texel_rowcol).long()
+        constant("texel_index", rowcol[:, 0] * config.map_size + rowcol[:, 1])  # [N] into the flattened map
+        constant("hair_texels", (part == list(template.part_names).index("hair")).nonzero()[:, 0])  # [H]
+        constant("rest_quats", self.surface.rest_quaternions())  # [N,4]
+        bound = torch.full((len(part), 1), config.max_offset)
+        bound[self.hair_texels] = config.max_hair_offset
+        constant("offset_bound", bound)  # [N,1]
+
+        n, hair = len(part), len(self.hair_texels)
+        self.register_buffer("w_mean", torch.zeros(self.w_dim))
+        self.register_buffer("w_std", torch.ones(self.w_dim))
+        self.register_buffer("expression_std", torch.full((n_expression,), 0.25))
+        self.color_mean = nn.Parameter(torch.full((n, 3), 0.5))
+        self.color_basis = nn.Parameter(torch.zeros(config.appearance_dim, n, 3))
+        self.offset_mean = nn.Parameter(torch.zeros(n, 3))  # in the texel's frame (t, b, n), decimetres
+        self.log_scale_mean = nn.Parameter(footprint_log_scales(self.surface, rest, rowcol, part))
+        self.axis_angle_mean = nn.Parameter(torch.zeros(n, 3))
+        self.logit_opacity_mean = nn.Parameter(torch.full((n,), 3.0))
+        # Hair shell: offset in the texel's frame (3) and logit opacity (1) per component.
+        self.hair_basis = nn.Parameter(torch.zeros(config.hair_dim, hair, 4))
+        self.synthesis = Synthesis(self.w_dim, config.channels, sum(RESIDUALS.values()))
+        self.mapping = Mapping(config.z_dim, self.w_dim, config.mapping_hidden)
+
+    # ---- latents ----
+
+    def truncation(self, w: Tensor, psi: float = 0.7) -> Tensor:  # [...,W] -> [...,W]
+        """Pull w towards the mean head at rest: psi = 1 leaves it, 0 gives the mean."""
+        return self.w_mean + psi * (w - self.w_mean)
+
+    def w_from_geometry(self, shape: Tensor | None = None, expression: Tensor | None = None) -> Tensor:
+        """Template coefficients -> w, with everything not given at the mean.
+
+        Args:
+            shape: [..., Ks] in standard deviations. expression: [..., 52] ARKit scores (0..1).
+        """
+        given = shape if shape is not None else expression
+        leading = given.shape[:-1] if given is not None else ()
+        w = self.w_mean.expand(*leading, -1).clone()
+        if shape is not None:
+            w[..., self.slices["shape"]] = shape
+        if expression is not None:
+            w[..., self.slices["expression"]] = expression / self.expression_std
+        return w
+
+    def geometry_from_w(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Template coefficients in w: shape [..., Ks] and expression [..., 52] (ARKit scores)."""
+        return w[..., self.slices["shape"]], w[..., self.slices["expression"]] * self.expression_std
+
+    # ---- w -> Gaussians ----
+
+    def vertices(self, w: Tensor) -> Tensor:  # [B,W] -> [B,V,3]
+        """Template vertices of the linear path, world units."""
+        coefficients = torch.cat(self.geometry_from_w(w), -1)
+        return self.rest_vertices + (coefficients @ self.vertex_basis).unflatten(-1, (-1, 3))
+
+    def residuals(self, w: Tensor) -> dict[str, Tensor]:  # [B,W] -> name -> [B,N,C]
+        """What the modulated convolutions add, bounded; zero before training."""
+        maps = self.synthesis((w - self.w_mean) / self.w_std)  # [B,13,S,S]
+        texels = maps.flatten(2)[:, :, self.texel_index].transpose(1, 2)  # [B,N,13]
+        parts = dict(zip(RESIDUALS, texels.split(tuple(RESIDUALS.values()), -1)))
+        out = {name: bound * torch.tanh(parts[name] / bound) for name, bound in RESIDUAL_RANGE.items()}
+        out["offset"] = self.offset_bound * torch.tanh(parts["offset"] / self.offset_bound)
+        return out
+
+    def attributes(self, w: Tensor, return_residuals: bool = False) -> dict[str, Tensor]:
+        """Raw attributes, the ones that may be blended linearly (baking).
+
+        Args:
+            w: [B, W].
+
+        Returns:
+            means [B,N,3]; log_scales [B,N,3]; axis_angles [B,N,3], the turn since rest in the rest frame's own axes;
+            rest_quats [N,4], constant; logit_opacities [B,N]; colors [B,N,3] (nominally 0..1, not clamped). With
+            `return_residuals` also "residual_<name>" of `residuals`, for regularisers.
+        """
+        if w.ndim != 2 or w.shape[1] != self.w_dim:
+            raise ValueError(f"w must be [B, {self.w_dim}], not {tuple(w.shape)}")
+        residual = self.residuals(w)
+        vertices = self.vertices(w)
+        frames, turned, stretch = self.surface.frames(vertices)
+
+        hair = torch.tensordot(w[:, self.slices["hair"]], self.hair_basis, 1)  # [B,H,4]
+        offset = (self.offset_mean + residual["offset"]).index_add(1, self.hair_texels, hair[..., :3])
+        opacity = (self.logit_opacity_mean + residual["logit_opacity"][..., 0]).index_add(
+            1, self.hair_texels, hair[..., 3]
+        )
+        appearance = torch.tensordot(w[:, self.slices["appearance"]], self.color_basis, 1)
+        turn = quaternion_multiply(turned, axis_angle_to_quaternion(self.axis_angle_mean + residual["axis_angle"]))
+        along_normal = torch.zeros_like(stretch[..., :1])
+        out = {
+            "means": self.surface.positions(vertices) + (frames @ offset[..., None])[..., 0],
+            "log_scales": self.log_scale_mean + residual["log_scale"] + torch.cat([stretch, along_normal], -1),
+            "axis_angles": quaternion_to_axis_angle(turn),
+            "rest_quats": self.rest_quats,
+            "logit_opacities": opacity,
+            "colors": self.color_mean + appearance + residual["color"],
+        }
+        if return_residuals:
+            out.update({f"residual_{name}": value for name, value in residual.items()})
+        return out
+
+    @staticmethod
+    def gaussians_from_attributes(attributes: dict[str, Tensor]) -> Gaussians:
+        """Activate raw attributes (see `attributes`); shared with baking."""
+        quats = quaternion_multiply(
+            attributes["rest_quats"].expand(*attributes["axis_angles"].shape[:-1], 4),
+            axis_angle_to_quaternion(attributes["axis_angles"]),
+        )
+        return Gaussians(
+            means=attributes["means"],
+            quats=quats,
+            scales=attributes["log_scales"].exp(),
+            opacities=attributes["logit_opacities"].sigmoid(),
+            colors=attributes["colors"],
+        )
+
+    def forward(self, w: Tensor) -> Gaussians:  # [B,W] -> batch of B sets of N Gaussians
+        """Gaussians of each latent."""
+        return self.gaussians_from_attributes(self.attributes(w))
+
+    # ---- checkpoints ----
+
+    def save_pretrained(self, folder: str | Path, half: bool = True, **extra) -> Path:
+        """Write config.json and model.safetensors (fp16 unless told otherwise); `extra` is added to the config."""
+        config = {"generator": asdict(self.config), "template": template_fingerprint(self.template), **extra}
+        return pretrained.write_checkpoint(folder, "prior", config, self.state_dict(), half)
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, revision: str | None = None, template: HeadTemplate | None = None
+    ) -> Generator:
+        """Load by shipped name, folder or hub repository; UserError if there is none or it is damaged."""
+        folder = pretrained.resolve(name_or_path, "prior", revision)
+        config = pretrained.read_config(folder, "prior")
+        template = template or HeadTemplate.load()
+        if config.get("template") != template_fingerprint(template):
+            raise UserError(f"The prior in '{folder}' was made for another head template; train it again.")
+        try:
+            generator = cls(GeneratorConfig(**config["generator"]), template)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"'{folder}' is damaged: its config lacks the generator's sizes.") from error
+        pretrained.load_into(generator, pretrained.read_weights(folder, config), folder)
+        return generator.eval()
+
+
+def template_fingerprint(template: HeadTemplate) -> str:
+    """Short hash of what w's geometry and the texel order depend on; stored with every prior."""
+    digest = hashlib.sha256()
+    for value in (_tensor_field(template, "vertices"), template.shape_basis, template.expression_basis):
+        digest.update(value.detach().cpu().to(torch.float16).contiguous().numpy().tobytes())
+    digest.update(template.triangles.detach().cpu().to(torch.int32).contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def footprint_log_scales(
+    surface: TexelSurface, vertices: Tensor, rowcol: Tensor, part: Tensor, cover: float = 0.7, thin: float = 0.25
+) -> Tensor:  # [N,3]
+    """Log standard deviations that let neighbouring texels overlap without holes: `cover` x the distance to the next
+    texel along t and b, `thin` x the smaller one along the normal.
+
+    Args:
+        vertices: [V,3]. rowcol: [N,2] place of each texel in the map. part: [N]; charts of different parts never touch.
+    """
+    positions = surface.positions(vertices[None])[0]
+    frames = surface.frames(vertices[None])[0][0]
+    size = int(rowcol.max()) + 2
+    table = torch.full((size, size), -1, dtype=torch.long)
+    table[rowcol[:, 0], rowcol[:, 1]] = torch.arange(len(rowcol))
+    squares = torch.zeros(len(part), 2)
+    for step in ((0, 1), (1, 0)):
+        found = torch.zeros(len(part), 2)
+        count = torch.zeros(len(part), 1)
+        for sign in (1, -1):
+            near = rowcol + sign * torch.tensor(step)
+            other = table[near[:, 0].clamp(0, size - 1), near[:, 1].clamp(0, size - 1)]
+            ok = (other >= 0) & (near >= 0).all(1) & (part[other.clamp_min(0)] == part)
+            gap = positions[other.clamp_min(0)] - positions
+            ok &= gap.norm(dim=-1) < 0.3  # a longer step jumps to another chart
+            along = (frames.mT @ gap[..., None])[..., 0][:, :2].abs()
+            found += along * ok[:, None]
+            count += ok[:, None]
+        mean = found / count.clamp_min(1)
+        typical = mean[count[:, 0] > 0].median() if (count > 0).any() else torch.tensor(0.03)
+        squares += torch.where(count > 0, mean, typical / 2**0.5).square()
+    extent = squares.sqrt().clamp(0.004, 0.12) * cover
+    smaller = extent.min(-1, keepdim=True).values
+    # A sliver is useless: keep the in-plane axes within a factor of three.
+    extent = torch.maximum(extent, extent.max(-1, keepdim=True).values / 3)
+    return torch.cat([extent, smaller * thin], -1).log()
+
+
+def _tensor_field(template: HeadTemplate, name: str) -> Tensor:
+    value = getattr(template, name)
+    return value if isinstance(value, Tensor) else getattr(template, f"rest_{name}")

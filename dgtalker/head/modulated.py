@@ -1,0 +1,57 @@
+"""StyleGAN2's modulated convolutions (Karras et al. 2020), painting a UV map of residual attributes.
+
+Modulation scales the input channels and demodulation the output channels, which equals StyleGAN2's modulated
+weights for a batch but keeps one shared weight, so that no grouped convolution is needed.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ModulatedConv(nn.Module):
+    """kernel x kernel convolution whose weights are modulated by w, with equalised learning rate."""
+
+    def __init__(self, w_dim: int, channels_in: int, channels_out: int, kernel: int = 3):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(channels_out, channels_in, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(channels_out))
+        self.style = nn.Linear(w_dim, channels_in)
+        nn.init.normal_(self.style.weight, std=0.3 / math.sqrt(w_dim))
+        nn.init.ones_(self.style.bias)
+        self.gain = 1.0 / math.sqrt(channels_in * kernel * kernel)
+        self.padding = kernel // 2
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:  # [B,Ci,H,H], [B,W] -> [B,Co,H,H]
+        style = self.style(w)  # [B,Ci]
+        energy = self.weight.square().sum((2, 3))  # [Co,Ci]
+        demodulate = torch.rsqrt(style.square() @ energy.T * self.gain**2 + 1e-8) * self.gain  # [B,Co]
+        x = F.conv2d(x * style[:, :, None, None], self.weight, padding=self.padding)
+        return F.leaky_relu(x * demodulate[:, :, None, None] + self.bias[:, None, None], 0.2) * math.sqrt(2.0)
+
+
+class Synthesis(nn.Module):
+    """Learned constant 8x8, then one doubling per entry of `channels`, to `out_channels` maps that start at zero."""
+
+    def __init__(self, w_dim: int, channels: tuple[int, ...], out_channels: int, base_size: int = 8):
+        super().__init__()
+        self.constant = nn.Parameter(torch.randn(1, channels[0], base_size, base_size))
+        self.first = ModulatedConv(w_dim, channels[0], channels[0])
+        self.up = nn.ModuleList(ModulatedConv(w_dim, a, b) for a, b in zip(channels, channels[1:]))
+        self.refine = nn.ModuleList(ModulatedConv(w_dim, c, c) for c in channels[1:-1])
+        self.to_maps = nn.Conv2d(channels[-1], out_channels, 1)
+        nn.init.zeros_(self.to_maps.weight)
+        nn.init.zeros_(self.to_maps.bias)
+        self.size = base_size * 2 ** (len(channels) - 1)
+
+    def forward(self, w: Tensor) -> Tensor:  # [B,W] -> [B,out_channels,size,size]
+        x = self.first(self.constant.expand(len(w), -1, -1, -1), w)
+        for level, up in enumerate(self.up):
+            x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+            x = up(x, w)
+            # The last level has a single convolution: it costs as much as all the others together.
+            if level < len(self.refine):
+                x = self.refine[level](x, w)
+        return self.to_maps(x)

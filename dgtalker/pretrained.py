@@ -1,0 +1,197 @@
+"""Checkpoint folders: where they are found, how they are written and read back.
+
+A checkpoint is a folder with `config.json` and `model.safetensors`. `config.json` carries `format_version`, `kind`
+and `weights_sha256`, so that a damaged or mixed-up folder is told apart from a good one before a network is built.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dgtalker.errors import UserError
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+KINDS = {"prior": "priors", "identity": "identities"}
+
+_HUB_REPO = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
+
+
+def checkpoint_root() -> Path:
+    """Folder that holds `priors/` and `identities/`: $DGTALKER_CHECKPOINTS, or `checkpoints/` beside the package."""
+    given = os.environ.get("DGTALKER_CHECKPOINTS")
+    return Path(given) if given else Path(__file__).resolve().parents[1] / "checkpoints"
+
+
+def list_checkpoints(kind: str) -> list[str]:
+    """Names of the shipped checkpoints of `kind` ("prior" or "identity"), sorted."""
+    folder = checkpoint_root() / KINDS[kind]
+    if not folder.is_dir():
+        return []
+    return sorted(p.name for p in folder.iterdir() if (p / CONFIG_FILE).is_file())
+
+
+def resolve(name_or_path_or_repo: str | Path, kind: str = "prior", revision: str | None = None) -> Path:
+    """Folder of a checkpoint given as a shipped name, a folder or a hub repository ("owner/name").
+
+    Looked up in that order; only the last one uses the network, and imports huggingface_hub to do so.
+
+    Raises:
+        UserError: nothing of that name, or a folder without the two checkpoint files.
+    """
+    wanted = str(name_or_path_or_repo)
+    shipped = checkpoint_root() / KINDS[kind] / wanted
+    if re.fullmatch(r"[\w.-]+", wanted) and wanted not in (".", "..") and shipped.is_dir():
+        return _complete(shipped)
+    if Path(wanted).is_dir():
+        return _complete(Path(wanted))
+    if _HUB_REPO.match(wanted):
+        return _complete(_download(wanted, kind, revision))
+    names = ", ".join(list_checkpoints(kind)) or "none"
+    raise UserError(f"There is no {kind} '{wanted}': give a folder, a hub repository or a shipped name ({names}).")
+
+
+def _complete(folder: Path) -> Path:
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise UserError(f"'{folder}' is not a checkpoint: {name} is missing.")
+    return folder
+
+
+def _download(repo: str, kind: str, revision: str | None) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise UserError(f"'{repo}' is no folder here, and to fetch it huggingface_hub must be installed.") from error
+    patterns = [CONFIG_FILE, WEIGHTS_FILE, "README.md", "preview*"]
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+    except Exception as error:  # the hub client raises many kinds: offline, missing, gated, bad revision
+        names = ", ".join(list_checkpoints(kind)) or "none"
+        raise UserError(
+            f"There is no folder '{repo}', and the hub did not give a {kind} of that name "
+            f"({type(error).__name__}); shipped: {names}."
+        ) from error
+
+
+def read_config(folder: str | Path, kind: str) -> dict[str, Any]:
+    """The folder's config.json as a dict, checked for kind and format version.
+
+    Raises:
+        UserError: missing, not JSON, of another kind, or written by a newer version.
+    """
+    path = Path(folder) / CONFIG_FILE
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"'{folder}' is not a checkpoint: {CONFIG_FILE} is missing.") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{path}' is damaged: it is not readable JSON.") from error
+    if not isinstance(config, dict) or config.get("kind") != kind:
+        found = config.get("kind") if isinstance(config, dict) else None
+        raise UserError(f"'{folder}' is not a checkpoint of kind '{kind}' (it says '{found}').")
+    version = config.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise UserError(f"'{folder}' has format version {version}; this program reads up to {FORMAT_VERSION}.")
+    return config
+
+
+def read_weights(folder: str | Path, config: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
+    """Tensors of model.safetensors, half precision widened to float32; checked against `weights_sha256` if known.
+
+    Raises:
+        UserError: missing, truncated, or not the file that config.json was written with.
+    """
+    path = Path(folder) / WEIGHTS_FILE
+    expected = (config or {}).get("weights_sha256")
+    try:
+        if expected is not None and file_sha256(path) != expected:
+            raise UserError(f"'{path}' is damaged: it is not the file that {CONFIG_FILE} was written with.")
+        tensors = load_tensors(path)
+    except FileNotFoundError as error:
+        raise UserError(f"'{folder}' is not a checkpoint: {WEIGHTS_FILE} is missing.") from error
+    return {k: v.float() if v.dtype == torch.float16 else v for k, v in tensors.items()}
+
+
+def load_tensors(path: str | Path) -> dict[str, Tensor]:
+    """safetensors file -> tensors. Raises FileNotFoundError, or UserError if it is damaged."""
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(str(path))
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # safetensors has its own error class, and mmap raises OSError
+        raise UserError(f"'{path}' is damaged: it is not a readable safetensors file.") from error
+
+
+def load_into(module: torch.nn.Module, tensors: Mapping[str, Tensor], source: str | Path) -> None:
+    """Copy tensors into a module; a missing, extra or wrongly shaped one is a UserError naming it."""
+    try:
+        module.load_state_dict(dict(tensors), strict=True)
+    except RuntimeError as error:
+        problem = " ".join(str(error).split("\n\t")[1:2]).strip().rstrip(".") or "wrong tensors"
+        raise UserError(f"'{source}' does not fit its config: {problem[:200]}.") from error
+
+
+def write_checkpoint(
+    folder: str | Path, kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor], half: bool = True
+) -> Path:
+    """Write a checkpoint folder; each file appears complete or not at all.
+
+    Args:
+        config: JSON-able; `format_version`, `kind` and `weights_sha256` are added.
+        tensors: the model's state; with `half` floating point is stored as fp16.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    from safetensors.torch import save
+
+    folder = Path(folder)
+    stored = {}
+    for key, value in tensors.items():
+        value = value.detach().cpu()
+        if half and value.dtype == torch.float32:
+            value = value.half()
+        stored[key] = value.contiguous().clone()
+    data = save(stored)
+    full = {"format_version": FORMAT_VERSION, "kind": kind, **config, "weights_sha256": hashlib.sha256(data).hexdigest()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / WEIGHTS_FILE, data)
+        write_atomic(folder / CONFIG_FILE, (json.dumps(full, indent=2) + "\n").encode())
+    except OSError as error:
+        raise UserError(f"'{folder}' cannot be written: {error.strerror or error}.") from error
+    return folder
+
+
+def write_atomic(path: str | Path, data: bytes) -> None:
+    """Write a file so that a reader, or a crash, never sees half of it."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hex digest of a file; part of a child's config as its parent's hash."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
