@@ -1,0 +1,1 @@
+"""Sound in, features out: loading any audio file, Whisper or log-mel features, speech activity."""
