@@ -1,0 +1,1 @@
+"""The head: template, generator (the prior) and its baked form."""

@@ -1,0 +1,224 @@
+"""A finished identity: baked head, anchor, bases and encoders in one folder. Everything that talks starts here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgtalker.errors import UserError
+from dgtalker.gaussians import Gaussians
+from dgtalker.head.baked import BakedHead
+from dgtalker.navigation.model import Navigation, NavigationConfig
+from dgtalker.pretrained import list_checkpoints, load_into, read_config, read_weights, resolve, write_checkpoint
+
+KIND = "identity"
+PREVIEW_FILE = "preview.png"
+CARD_FILE = "README.md"
+FULL_PRECISION = ("head.mean_means",)  # half precision would move splats by a fifth of a pixel
+MAX_COEFFICIENT = 20.0  # training standard deviations; more is a typing error
+
+
+class Identity:
+    """One person's head, and what turns sound into its movements.
+
+    Coefficients are in training standard deviations; zero is the canonical expression: lips closed, eyes open.
+    """
+
+    def __init__(self, name: str, navigation: Navigation, head: BakedHead, config: Mapping | None = None):
+        """`config`: the rest of config.json (title, feature_kind, parents, training, attribution ...)."""
+        self.name = name
+        self.navigation = navigation.eval().requires_grad_(False)
+        self.head = head.eval().requires_grad_(False)
+        self.config = dict(config or {})
+        self.folder: Path | None = None
+
+    # -- loading and saving -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, revision: str | None = None, device: str = "cpu") -> Identity:
+        """Load a shipped name, a folder or a hub repository. Raises UserError if there is none or it is damaged."""
+        folder = resolve(source, kind=KIND, revision=revision)
+        config = read_config(folder, KIND)
+        try:
+            navigation = Navigation(NavigationConfig(**config["navigation"]))
+            head = BakedHead(**config["head"])
+            name = str(config["name"])
+            config["feature_kind"]
+        except (KeyError, TypeError, ValueError, AssertionError) as error:
+            raise UserError(f"'{folder}' is damaged: its config.json lacks or garbles {error}.") from error
+        tensors = read_weights(folder, config)
+        for module, prefix in ((navigation, "navigation."), (head, "head.")):
+            part = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            load_into(module, part, folder)
+        identity = cls(name, navigation, head, config)
+        identity.folder = Path(folder)
+        return identity.to(device)
+
+    def save_pretrained(self, folder: str | Path, preview: np.ndarray | None = None, card: str | None = None) -> Path:
+        """Write config.json, model.safetensors (fp16), and preview.png (uint8 [H, W, 3]) and README.md if given."""
+        folder = Path(folder)
+        tensors = {f"navigation.{key}": value for key, value in self.navigation.state_dict().items()}
+        tensors |= {f"head.{key}": value for key, value in self.head.state_dict().items()}
+        tensors = {
+            key: value.half() if value.dtype == torch.float32 and key not in FULL_PRECISION else value
+            for key, value in tensors.items()
+        }
+        config = {key: value for key, value in self.config.items() if key not in ("kind", "weights_sha256")}
+        config |= {
+            "name": self.name,
+            "navigation": self.navigation.config.to_dict(),
+            "head": self.head.config(),
+        }
+        write_checkpoint(folder, KIND, config, tensors, half=False)
+        if preview is not None:
+            from PIL import Image
+
+            Image.fromarray(preview).save(folder / PREVIEW_FILE)
+        if card is not None:
+            (folder / CARD_FILE).write_text(card, encoding="utf-8")
+        self.folder = folder
+        return folder
+
+    def to(self, device: str | torch.device) -> Identity:
+        """Move to a device, in place."""
+        self.navigation.to(device)
+        self.head.to(device)
+        return self
+
+    # -- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def n_exp(self) -> int:
+        """Number of expression coefficients k_e."""
+        return self.navigation.config.n_exp
+
+    @property
+    def n_lip(self) -> int:
+        """Number of lip coefficients k_l."""
+        return self.navigation.config.n_lip
+
+    @property
+    def exp_names(self) -> list[str]:
+        """ "exp1" .. in order of explained motion."""
+        return [f"exp{i + 1}" for i in range(self.n_exp)]
+
+    @property
+    def lip_names(self) -> list[str]:
+        """ "lip1" .. in order of explained motion."""
+        return [f"lip{i + 1}" for i in range(self.n_lip)]
+
+    @property
+    def feature_kind(self) -> str:
+        """Audio features the encoders were trained on: "whisper-tiny.en" or "log-mel"."""
+        return self.config["feature_kind"]
+
+    @property
+    def title(self) -> str:
+        """Name for people."""
+        return self.config.get("title", self.name)
+
+    @property
+    def preview_path(self) -> Path | None:
+        """preview.png of the folder it was loaded from, if there is one."""
+        path = self.folder / PREVIEW_FILE if self.folder else None
+        return path if path and path.is_file() else None
+
+    @property
+    def device(self) -> torch.device:
+        return self.navigation.w_can.device
+
+    @property
+    def limits(self) -> np.ndarray:
+        """[n_exp + n_lip, 2] smallest and largest coefficient met in training."""
+        return self.navigation.limits.cpu().numpy()
+
+    # -- what it does -------------------------------------------------------------------------------------------------
+
+    def gaussians(self, a_exp: Tensor | np.ndarray, a_lip: Tensor | np.ndarray) -> Gaussians:
+        """Splats [..., N] of a_exp [..., n_exp], a_lip [..., n_lip]. Raises UserError for NaN or a wrong count."""
+        a_exp, a_lip = (torch.as_tensor(a, dtype=torch.float32, device=self.device) for a in (a_exp, a_lip))
+        self._check(a_exp, a_lip)
+        return self.head(torch.cat([a_exp, a_lip], dim=-1))
+
+    def frame(self, a_exp: np.ndarray, a_lip: np.ndarray) -> Gaussians:
+        """The same for one frame on the CPU, fast: a_exp [n_exp], a_lip [n_lip] -> Gaussians [N]."""
+        a_exp, a_lip = np.asarray(a_exp, np.float32), np.asarray(a_lip, np.float32)
+        self._check(a_exp, a_lip)
+        return self.head.frame(np.concatenate([a_exp, a_lip]))
+
+    @torch.inference_mode()
+    def encode(
+        self, features: np.ndarray | Tensor, blink: np.ndarray | Tensor | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Audio features [2N, D] of this identity's feature_kind, blink [N] in 0..1 (None: never) ->
+        a_exp [N, n_exp], a_lip [N, n_lip], float32.
+
+        Raises UserError if the features are of another kind, or blink of another length.
+        """
+        features = torch.as_tensor(features, dtype=torch.float32, device=self.device)
+        frames, expected = len(features) // 2, self.navigation.config.feature_dim
+        if features.ndim != 2 or features.shape[1] != expected or len(features) % 2:
+            raise UserError(
+                f"'{self.name}' needs {self.feature_kind} features, two rows of {expected} a frame; "
+                f"these are {tuple(features.shape)}."
+            )
+        if frames == 0:
+            return np.zeros((0, self.n_exp), np.float32), np.zeros((0, self.n_lip), np.float32)
+        blink = torch.zeros(frames) if blink is None else torch.as_tensor(blink, dtype=torch.float32)
+        if blink.shape != (frames,):
+            raise UserError(f"The blink signal has {tuple(blink.shape)} values, the sound {frames} frames.")
+        navigation = self.navigation
+        a_exp = navigation.expression(features[None], blink[None].to(self.device).clamp(0, 1))
+        a_exp, a_lip = navigation.limited(a_exp, navigation.lips(features[None]))
+        return a_exp[0].cpu().numpy(), a_lip[0].cpu().numpy()
+
+    @torch.inference_mode()
+    def blink_coefficients(self, blink: np.ndarray | Tensor | float) -> np.ndarray:
+        """What blink [...] in 0 (open) .. 1 (shut) adds to a_exp: [..., n_exp]; zero at 0."""
+        blink = torch.as_tensor(blink, dtype=torch.float32, device=self.device).clamp(0, 1)
+        return self.navigation.blink(blink).cpu().numpy()
+
+    def coefficients(self, settings: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
+        """{"lip3": 1.5, "exp1": -1, "blink": 1} -> a_exp [n_exp], a_lip [n_lip]; what is not named is zero.
+
+        Raises UserError for an unknown name, or a value that is not finite or absurdly large.
+        """
+        names = self.exp_names + self.lip_names
+        values = np.zeros(len(names), np.float32)
+        for name, value in settings.items():
+            if name not in names and name != "blink":
+                raise UserError(
+                    f"'{self.name}' has no coefficient '{name}'; it has {names[0]} to {self.exp_names[-1]}, "
+                    f"{self.lip_names[0]} to {names[-1]}, and blink."
+                )
+            if not math.isfinite(value) or abs(value) > MAX_COEFFICIENT:
+                raise UserError(f"Coefficient {name} must be a number within +-{MAX_COEFFICIENT:g}, not {value}.")
+            if name != "blink":
+                values[names.index(name)] = value
+        a_exp, a_lip = values[: self.n_exp], values[self.n_exp :]
+        return a_exp + self.blink_coefficients(float(settings.get("blink", 0.0))), a_lip
+
+    def _check(self, a_exp: Tensor | np.ndarray, a_lip: Tensor | np.ndarray) -> None:
+        if a_exp.shape[-1:] != (self.n_exp,) or a_lip.shape[-1:] != (self.n_lip,):
+            raise UserError(
+                f"'{self.name}' takes {self.n_exp} expression and {self.n_lip} lip coefficients, "
+                f"not {tuple(a_exp.shape)} and {tuple(a_lip.shape)}."
+            )
+        for a in (a_exp, a_lip):
+            if not bool((a == a).all()) or not bool((abs(a) < float("inf")).all()):
+                raise UserError("A coefficient is not a finite number.")
+
+
+def list_identities() -> list[str]:
+    """Names of the shipped identities."""
+    return list_checkpoints(KIND)
+
+
+def list_priors() -> list[str]:
+    """Names of the shipped priors."""
+    return list_checkpoints("prior")

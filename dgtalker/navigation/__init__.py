@@ -1,0 +1,1 @@
+"""Latent navigation: w = w_can + B_exp a_exp + B_lip a_lip. Read model.py first."""

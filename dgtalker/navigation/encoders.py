@@ -1,0 +1,95 @@
+"""From audio features and the blink signal to coefficients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SMOOTHING_FRAMES = 8  # AD-NeRF's audio attention window
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Size of one audio encoder."""
+
+    feature_dim: int  # D of the audio features: 384 for Whisper tiny.en, 80 for log-mel
+    hidden: int = 96  # channels of the temporal convolutions
+    reach: int = 6  # frames of context to each side
+    dropout: float = 0.1  # on features and hidden channels, while training
+
+
+class AudioEncoder(nn.Module):
+    """Audio features at 50 Hz -> K coefficients at 25 Hz, each seeing +-`reach` frames, then smoothed over 8 frames."""
+
+    def __init__(self, config: EncoderConfig, outputs: int):
+        super().__init__()
+        hidden = config.hidden
+        self.squeeze = nn.Conv1d(config.feature_dim, hidden, 1)
+        self.to_frames = nn.Conv1d(hidden, hidden, 2, stride=2)  # two feature steps are one video frame
+        layers = config.reach // 2  # each kernel of 5 adds 2 frames of context
+        self.temporal = nn.ModuleList(nn.Conv1d(hidden, hidden, 5, padding=2) for _ in range(layers))
+        self.head = nn.Conv1d(hidden, outputs, 1)
+        self.attention = nn.Conv1d(outputs, SMOOTHING_FRAMES, 5, padding=2)
+        self.dropout = nn.Dropout(config.dropout)
+        nn.init.zeros_(self.attention.weight)
+        with torch.no_grad():  # starts as a narrow window around the frame itself
+            offsets = torch.arange(SMOOTHING_FRAMES) - SMOOTHING_FRAMES // 2
+            self.attention.bias.copy_(-2.0 * offsets.square().float())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalised features [B, 2N, D] -> coefficients [B, N, K]."""
+        x = self.dropout(F.leaky_relu(self.squeeze(self.dropout(features).mT), 0.1))
+        x = F.leaky_relu(self.to_frames(x), 0.1)
+        for layer in self.temporal:
+            x = x + F.leaky_relu(layer(x), 0.1)
+        return self.smooth(self.head(self.dropout(x))).mT
+
+    def smooth(self, coefficients: Tensor) -> Tensor:
+        """Softmax attention over the 8 frames around each one (AD-NeRF, Guo et al. 2021): [B, K, N] -> [B, K, N]."""
+        before = SMOOTHING_FRAMES // 2
+        padded = F.pad(coefficients, (before, SMOOTHING_FRAMES - 1 - before), mode="replicate")
+        windows = padded.unfold(2, SMOOTHING_FRAMES, 1)  # [B, K, N, 8]
+        weights = self.attention(coefficients).softmax(dim=1)  # [B, 8, N]
+        return torch.einsum("bknw,bwn->bkn", windows, weights)
+
+
+class BlinkEncoder(nn.Module):
+    """Blink signal -> expression coefficients: a line and a parabola, so zero at blink 0 whatever was learned."""
+
+    def __init__(self, outputs: int):
+        super().__init__()
+        self.linear = nn.Parameter(torch.zeros(outputs))
+        self.quadratic = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, blink: Tensor) -> Tensor:
+        """Blink [..., N], 0 open .. 1 shut -> coefficients [..., N, n_exp]."""
+        blink = blink[..., None]
+        return blink * self.linear + blink.square() * self.quadratic
+
+
+class ExpressionEncoder(nn.Module):
+    """(audio, blink) -> a_exp = E_audio(A) + E_blink(e). Blink enters here and nowhere else."""
+
+    def __init__(self, config: EncoderConfig, outputs: int):
+        super().__init__()
+        self.audio = AudioEncoder(config, outputs)
+        self.blink = BlinkEncoder(outputs)
+
+    def forward(self, features: Tensor, blink: Tensor) -> Tensor:
+        """Normalised features [B, 2N, D], blink [B, N] -> a_exp [B, N, n_exp]."""
+        return self.audio(features) + self.blink(blink)
+
+
+class LipEncoder(nn.Module):
+    """audio -> a_lip."""
+
+    def __init__(self, config: EncoderConfig, outputs: int):
+        super().__init__()
+        self.audio = AudioEncoder(config, outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalised features [B, 2N, D] -> a_lip [B, N, n_lip]."""
+        return self.audio(features)

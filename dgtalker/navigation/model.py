@@ -1,0 +1,115 @@
+"""Latent navigation, the idea of the project in one equation:
+
+    w      = w_can + B_exp @ a_exp + B_lip @ a_lip
+    splats = G(w)
+    image  = render(splats, camera)
+
+Source: Liang et al., "DGTalker: Disentangled Generative Latent Space Learning for Audio-Driven Gaussian Talking
+Heads", ICCV 2025.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dgtalker.navigation.blendshapes import OrthogonalBlendshapes
+from dgtalker.navigation.encoders import EncoderConfig, ExpressionEncoder, LipEncoder
+
+RANGE_MARGIN = 1.3  # encoders may leave the training range of a coefficient by this factor, noise must not go further
+
+
+@dataclass(frozen=True)
+class NavigationConfig:
+    """What has to be known to build a Navigation before its weights are loaded."""
+
+    latent: int  # dimensions of w
+    feature_dim: int  # D of the audio features
+    n_exp: int = 12  # expression coefficients k_e (upper face)
+    n_lip: int = 20  # lip coefficients k_l (lower face)
+    hidden: int = 96  # channels of the audio encoders
+    reach: int = 6  # frames of audio to each side
+    dropout: float = 0.1  # of the audio encoders, while training
+    joint_qr: bool = True  # both bases from one QR; False is an ablation
+
+    def to_dict(self) -> dict:
+        """Plain values for config.json."""
+        return asdict(self)
+
+
+class Navigation(nn.Module):
+    """Anchor, both bases and both encoders of one identity. The generator stays outside, frozen."""
+
+    def __init__(self, config: NavigationConfig):
+        super().__init__()
+        self.config = config
+        encoder = EncoderConfig(config.feature_dim, config.hidden, config.reach, config.dropout)
+        self.blendshapes = OrthogonalBlendshapes(config.latent, config.n_exp, config.n_lip, config.joint_qr)
+        self.expression_encoder = ExpressionEncoder(encoder, config.n_exp)
+        self.lip_encoder = LipEncoder(encoder, config.n_lip)
+        self.register_buffer("w_can", torch.zeros(config.latent))  # the anchor [W]
+        self.register_buffer("w_scale", torch.ones(config.latent))  # per-dimension std of w (OTAvatar's scaling) [W]
+        self.register_buffer("feature_mean", torch.zeros(config.feature_dim))
+        self.register_buffer("feature_std", torch.ones(config.feature_dim))
+        coefficients = config.n_exp + config.n_lip
+        self.register_buffer("unit", torch.ones(coefficients))  # training std of what the encoders emit
+        self.register_buffer("limits", torch.tensor([-1e3, 1e3]).repeat(coefficients, 1))  # training range [K, 2]
+
+    def latent(self, a_exp: Tensor, a_lip: Tensor) -> Tensor:
+        """a_exp [..., n_exp], a_lip [..., n_lip] -> w [..., W]."""
+        b_exp, b_lip = self.blendshapes()
+        return self.w_can + self.w_scale * (a_exp @ b_exp.T + a_lip @ b_lip.T)
+
+    def expression(self, features: Tensor, blink: Tensor) -> Tensor:
+        """features [B, 2N, D], blink [B, N] in [0, 1] -> a_exp [B, N, n_exp]."""
+        return self.expression_encoder(self.normalise(features), blink) / self.unit[: self.config.n_exp]
+
+    def lips(self, features: Tensor) -> Tensor:
+        """features [B, 2N, D] -> a_lip [B, N, n_lip]."""
+        return self.lip_encoder(self.normalise(features)) / self.unit[self.config.n_exp :]
+
+    def blink(self, blink: Tensor) -> Tensor:
+        """What blink [..., N] adds to a_exp: [..., N, n_exp], zero at 0."""
+        return self.expression_encoder.blink(blink) / self.unit[: self.config.n_exp]
+
+    def normalise(self, features: Tensor) -> Tensor:
+        """Features as the encoders want them: zero mean, unit variance over the training clips."""
+        return (features - self.feature_mean) / self.feature_std
+
+    def limited(self, a_exp: Tensor, a_lip: Tensor) -> tuple[Tensor, Tensor]:
+        """Coefficients kept near their training range: sounds never heard in training must not break the head."""
+        low, high = (RANGE_MARGIN * self.limits).unbind(-1)
+        return tuple(
+            torch.minimum(torch.maximum(a, lo), hi)
+            for a, lo, hi in zip((a_exp, a_lip), low.split(self._sizes()), high.split(self._sizes()), strict=True)
+        )
+
+    @torch.no_grad()
+    def rotate(self, rotation_exp: Tensor, rotation_lip: Tensor) -> None:
+        """Change to new axes inside each branch: a' = rotation^T a, B' = B rotation; the latents stay the same.
+
+        rotation_exp [n_exp, n_exp] and rotation_lip [n_lip, n_lip] are orthogonal; all units must still be 1.
+        """
+        assert bool((self.unit == 1).all() and (self.blendshapes.scales == 1).all()), "rotate before setting units"
+        rotation = torch.block_diag(rotation_exp, rotation_lip)
+        self.blendshapes.set_directions(self.blendshapes.directions() @ rotation, torch.ones(len(rotation)))
+        for encoder, r in ((self.expression_encoder, rotation_exp), (self.lip_encoder, rotation_lip)):
+            audio = encoder.audio
+            audio.head.weight.copy_((r.T @ audio.head.weight[..., 0])[..., None])
+            audio.head.bias.copy_(r.T @ audio.head.bias)
+            audio.attention.weight.copy_(torch.einsum("wkt,kj->wjt", audio.attention.weight, r))
+        blink = self.expression_encoder.blink
+        blink.linear.copy_(rotation_exp.T @ blink.linear)
+        blink.quadratic.copy_(rotation_exp.T @ blink.quadratic)
+
+    @torch.no_grad()
+    def set_units(self, std: Tensor, limits: Tensor) -> None:
+        """Make 1 = one training standard deviation: std [K] of the coefficients so far, limits [K, 2] in new units."""
+        self.unit.mul_(std)
+        self.blendshapes.scales.mul_(std)
+        self.limits.copy_(limits)
+
+    def _sizes(self) -> list[int]:
+        return [self.config.n_exp, self.config.n_lip]

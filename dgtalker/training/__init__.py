@@ -1,0 +1,1 @@
+"""Training: the prior, and the stages that make an identity."""

@@ -1,0 +1,94 @@
+"""The identity folder: saved, loaded, driven, and refused when damaged."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from dgtalker.errors import UserError
+from dgtalker.identity import Identity
+from tests.fake_identity import SPLATS, make_fake_identity
+
+
+@pytest.fixture()
+def folder(tmp_path):
+    return make_fake_identity(tmp_path / "fake")
+
+
+def test_round_trip_keeps_name_coefficients_and_preview(folder):
+    identity = Identity.from_pretrained(folder)
+    assert (identity.name, identity.n_exp, identity.n_lip) == ("fake", 3, 3)
+    assert identity.lip_names == ["lip1", "lip2", "lip3"] and identity.feature_kind == "log-mel"
+    assert identity.preview_path.is_file() and (folder / "README.md").is_file()
+    again = Identity.from_pretrained(identity.save_pretrained(folder.parent / "copy"))
+    a_exp, a_lip = np.ones(3), np.ones(3)
+    torch.testing.assert_close(identity.gaussians(a_exp, a_lip).means, again.gaussians(a_exp, a_lip).means)
+
+
+def test_fast_frame_equals_the_module(folder):
+    identity = Identity.from_pretrained(folder)
+    rng = np.random.default_rng(0)
+    a_exp, a_lip = rng.normal(size=3), rng.normal(size=3)
+    slow, fast = identity.gaussians(a_exp, a_lip), identity.frame(a_exp, a_lip)
+    assert fast.means.shape == (SPLATS, 3)
+    for field in ("means", "quats", "scales", "opacities", "colors"):
+        torch.testing.assert_close(getattr(fast, field), getattr(slow, field), atol=1e-5, rtol=1e-4)
+
+
+def test_encode_shapes_blink_only_in_expression_and_limits(folder):
+    identity = Identity.from_pretrained(folder)
+    features = np.random.default_rng(1).normal(size=(50, 80))
+    a_exp, a_lip = identity.encode(features)
+    b_exp, b_lip = identity.encode(features, np.full(25, 0.5))
+    assert a_exp.shape == (25, 3) and a_lip.shape == (25, 3) and a_exp.dtype == np.float32
+    np.testing.assert_array_equal(a_lip, b_lip)
+    np.testing.assert_allclose(b_exp - a_exp, np.broadcast_to(identity.blink_coefficients(0.5), (25, 3)), atol=1e-5)
+    assert not identity.blink_coefficients(np.zeros(4)).any()
+    wild_exp, wild_lip = identity.encode(1000 * features)
+    assert np.abs(np.concatenate([wild_exp, wild_lip], 1)).max() <= 1.3 * 3 + 1e-5
+    assert identity.encode(np.zeros((0, 80)))[0].shape == (0, 3)
+
+
+def test_settings_by_name(folder):
+    identity = Identity.from_pretrained(folder)
+    a_exp, a_lip = identity.coefficients({"lip3": 1.5, "exp1": -1, "blink": 1})
+    np.testing.assert_allclose(a_lip, [0, 0, 1.5])
+    np.testing.assert_allclose(a_exp, [-1, 2, 0], atol=1e-3)
+
+
+@pytest.mark.parametrize("settings", [{"lip4": 1.0}, {"lip1": float("nan")}, {"exp1": 1e9}, {"smile": 1.0}])
+def test_bad_settings_are_user_errors(folder, settings):
+    with pytest.raises(UserError, match=next(iter(settings))):
+        Identity.from_pretrained(folder).coefficients(settings)
+
+
+def test_bad_coefficients_and_features_are_user_errors(folder):
+    identity = Identity.from_pretrained(folder)
+    with pytest.raises(UserError, match="finite"):
+        identity.frame(np.array([0, np.nan, 0]), np.zeros(3))
+    with pytest.raises(UserError, match="finite"):
+        identity.gaussians(torch.full((2, 3), float("inf")), torch.zeros(2, 3))
+    with pytest.raises(UserError, match="lip coefficients"):
+        identity.frame(np.zeros(3), np.zeros(4))
+    with pytest.raises(UserError, match="log-mel"):
+        identity.encode(np.zeros((50, 384)))
+    with pytest.raises(UserError, match="blink"):
+        identity.encode(np.zeros((50, 80)), np.zeros(7))
+
+
+def test_damaged_folders_are_user_errors(folder, tmp_path):
+    with pytest.raises(UserError):
+        Identity.from_pretrained("nobody-of-that-name")
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    good = json.loads(config.read_text())
+    config.write_text(json.dumps({key: value for key, value in good.items() if key != "navigation"}))
+    with pytest.raises(UserError, match="damaged"):
+        Identity.from_pretrained(folder)
+    config.write_text(json.dumps(good | {"head": good["head"] | {"count": 7}}))
+    with pytest.raises(UserError):
+        Identity.from_pretrained(folder)
+    config.write_text(json.dumps(good))
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UserError, match="damaged"):
+        Identity.from_pretrained(folder)
