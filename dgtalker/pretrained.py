@@ -164,7 +164,8 @@ def write_checkpoint(
             value = value.half()
         stored[key] = value.contiguous().clone()
     data = save(stored)
-    full = {"format_version": FORMAT_VERSION, "kind": kind, **config, "weights_sha256": hashlib.sha256(data).hexdigest()}
+    digest = hashlib.sha256(data).hexdigest()
+    full = {"format_version": FORMAT_VERSION, "kind": kind, **config, "weights_sha256": digest}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / WEIGHTS_FILE, data)

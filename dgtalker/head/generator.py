@@ -92,10 +92,10 @@ class Generator(nn.Module):
         atlas = template.atlas(config.map_size)
         rest = _tensor_field(template, "vertices").float()
         n_shape, n_expression = len(template.shape_basis), len(template.expression_basis)
-        dims = {"shape": n_shape, "expression": n_expression, "appearance": config.appearance_dim, "hair": config.hair_dim}
+        sizes = (n_shape, n_expression, config.appearance_dim, config.hair_dim)
         self.slices: dict[str, slice] = {}
         start = 0
-        for name, size in dims.items():
+        for name, size in zip(("shape", "expression", "appearance", "hair"), sizes, strict=True):
             self.slices[name] = slice(start, start + size)
             start += size
         self.w_dim = start
@@ -168,7 +168,7 @@ class Generator(nn.Module):
         """What the modulated convolutions add, bounded; zero before training."""
         maps = self.synthesis((w - self.w_mean) / self.w_std)  # [B,13,S,S]
         texels = maps.flatten(2)[:, :, self.texel_index].transpose(1, 2)  # [B,N,13]
-        parts = dict(zip(RESIDUALS, texels.split(tuple(RESIDUALS.values()), -1)))
+        parts = dict(zip(RESIDUALS, texels.split(tuple(RESIDUALS.values()), -1), strict=True))
         out = {name: bound * torch.tanh(parts[name] / bound) for name, bound in RESIDUAL_RANGE.items()}
         out["offset"] = self.offset_bound * torch.tanh(parts["offset"] / self.offset_bound)
         return out

@@ -5,6 +5,7 @@ weights for a batch but keeps one shared weight, so that no grouped convolution 
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class Synthesis(nn.Module):
         super().__init__()
         self.constant = nn.Parameter(torch.randn(1, channels[0], base_size, base_size))
         self.first = ModulatedConv(w_dim, channels[0], channels[0])
-        self.up = nn.ModuleList(ModulatedConv(w_dim, a, b) for a, b in zip(channels, channels[1:]))
+        self.up = nn.ModuleList(ModulatedConv(w_dim, a, b) for a, b in pairwise(channels))
         self.refine = nn.ModuleList(ModulatedConv(w_dim, c, c) for c in channels[1:-1])
         self.to_maps = nn.Conv2d(channels[-1], out_channels, 1)
         nn.init.zeros_(self.to_maps.weight)
