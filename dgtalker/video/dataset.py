@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -106,7 +107,7 @@ class Clip:
     blink = cached_property(lambda self: self._load("blink"))
     features = cached_property(lambda self: self._load("features"))
 
-    def camera(self, frames: int | slice | list[int] | torch.Tensor = slice(None)) -> "Camera":
+    def camera(self, frames: int | slice | list[int] | torch.Tensor = slice(None)) -> Camera:
         """Camera of one frame (int), or the batch of cameras of several."""
         from dgtalker.camera import Camera
 
@@ -122,7 +123,7 @@ class Dataset:
         self._infos = {c.name: c for c in info.clips}
 
     @staticmethod
-    def open(folder: str | Path) -> "Dataset":
+    def open(folder: str | Path) -> Dataset:
         """Read dataset.json. Raises UserError if the folder is not a data set or has no clips."""
         info = read_info(Path(folder))
         if not info.clips:

@@ -1,0 +1,147 @@
+"""Face landmarks, ARKit scores and head transforms from MediaPipe's Face Landmarker.
+
+MediaPipe's package says that its Tasks send metrics about performance and utilisation to Google, and offers no
+switch. Nothing of ours needs the network here, so `block_metrics` routes that upload to a closed local port.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dgtalker.errors import UserError
+
+LANDMARKS = 478
+FACE_LANDMARKER = "face_landmarker.task"
+SEGMENTER = "selfie_segmenter.tflite"
+_URL = "https://storage.googleapis.com/mediapipe-models"
+_URLS = {
+    FACE_LANDMARKER: f"{_URL}/face_landmarker/face_landmarker/float16/1/face_landmarker.task",
+    SEGMENTER: f"{_URL}/image_segmenter/selfie_segmenter/float16/latest/selfie_segmenter.tflite",
+}
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face in one picture."""
+
+    landmarks: np.ndarray  # [478,2] float32, pixels of the picture (pixel centres at +0.5)
+    scores: np.ndarray  # [52] float32 in 0..1, in the order of SCORE_NAMES
+    transform: np.ndarray  # [4,4] float32, MediaPipe's canonical face (cm) to its camera (y up, looking along -z)
+
+    @property
+    def size(self) -> float:
+        """Larger side of the landmarks' bounding box, pixels."""
+        return float(np.ptp(self.landmarks, axis=0).max())
+
+    @property
+    def centre(self) -> np.ndarray:
+        """Mean landmark [2], pixels."""
+        return self.landmarks.mean(axis=0)
+
+
+# ARKit names in MediaPipe's order, without its first entry "_neutral"; tongueOut is not among MediaPipe's.
+SCORE_NAMES = (
+    "browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff cheekSquintLeft "
+    "cheekSquintRight eyeBlinkLeft eyeBlinkRight eyeLookDownLeft eyeLookDownRight eyeLookInLeft eyeLookInRight "
+    "eyeLookOutLeft eyeLookOutRight eyeLookUpLeft eyeLookUpRight eyeSquintLeft eyeSquintRight eyeWideLeft "
+    "eyeWideRight jawForward jawLeft jawOpen jawRight mouthClose mouthDimpleLeft mouthDimpleRight mouthFrownLeft "
+    "mouthFrownRight mouthFunnel mouthLeft mouthLowerDownLeft mouthLowerDownRight mouthPressLeft mouthPressRight "
+    "mouthPucker mouthRight mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper mouthSmileLeft "
+    "mouthSmileRight mouthStretchLeft mouthStretchRight mouthUpperUpLeft mouthUpperUpRight noseSneerLeft "
+    "noseSneerRight tongueOut"
+).split()
+
+
+def find_model(name: str, given: str | Path | None = None) -> Path:
+    """Path of a MediaPipe model file: `given`, $DGTALKER_MODELS, ~/.cache/dgtalker or the Hugging Face cache.
+
+    Raises UserError with the download address if the file is nowhere.
+    """
+    if given is not None:
+        path = Path(given) / name if Path(given).is_dir() else Path(given)
+        if not path.is_file():
+            raise UserError(f"There is no model file {path}; download {name} from {_URLS[name]} and pass its path.")
+        return path
+    folders = [Path(f) for f in os.environ.get("DGTALKER_MODELS", "").split(os.pathsep) if f]
+    folders.append(Path.home() / ".cache" / "dgtalker")
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    hub = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "hub"
+    cached = sorted(hub.glob(f"models--*/snapshots/*/{name}")) if hub.is_dir() else []
+    if cached:
+        return cached[-1]
+    raise UserError(f"The model file {name} was not found; download it from {_URLS[name]} and pass its path.")
+
+
+def block_metrics() -> None:
+    """Route HTTPS of this process to a closed local port. For worker processes that do nothing but MediaPipe."""
+    for variable in ("https_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+        os.environ[variable] = "http://127.0.0.1:9"
+
+
+def import_mediapipe():
+    """The module mediapipe, quiet. Raises UserError if it is not installed."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        import mediapipe
+    except ImportError as error:
+        raise UserError("Reading faces from video needs the package mediapipe; install it with pip.") from error
+    return mediapipe
+
+
+class Landmarker:
+    """Face Landmarker for single pictures; use it as a context manager (it must be closed before the interpreter ends).
+
+    Every picture is looked at afresh (MediaPipe's IMAGE mode): its VIDEO mode filters over time and lags behind.
+    """
+
+    def __init__(self, model: str | Path | None = None, max_faces: int = 2):
+        mp = import_mediapipe()
+        from mediapipe.tasks.python import BaseOptions, vision
+
+        path = find_model(FACE_LANDMARKER, model)
+        try:
+            self._task = vision.FaceLandmarker.create_from_options(
+                vision.FaceLandmarkerOptions(
+                    base_options=BaseOptions(model_asset_path=str(path)),
+                    num_faces=max_faces,
+                    output_face_blendshapes=True,
+                    output_facial_transformation_matrixes=True,
+                )
+            )
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"{path} is not a usable Face Landmarker model; download it again.") from error
+        self._mp = mp
+
+    def __enter__(self) -> Landmarker:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the model; MediaPipe raises at interpreter exit otherwise."""
+        if self._task is not None:
+            self._task.close()
+            self._task = None
+
+    def detect(self, picture: np.ndarray) -> list[Face]:
+        """Faces in an RGB picture uint8 [H,W,3], largest first."""
+        height, width = picture.shape[:2]
+        image = self._mp.Image(image_format=self._mp.ImageFormat.SRGB, data=np.ascontiguousarray(picture))
+        result = self._task.detect(image)
+        faces = []
+        for points, scores, transform in zip(
+            result.face_landmarks, result.face_blendshapes, result.facial_transformation_matrixes, strict=True
+        ):
+            xy = np.array([(p.x * width, p.y * height) for p in points], np.float32)
+            by_name = {s.category_name: s.score for s in scores}
+            values = np.array([by_name.get(name, 0.0) for name in SCORE_NAMES], np.float32)
+            faces.append(Face(xy, values, np.asarray(transform, np.float32)))
+        return sorted(faces, key=lambda face: -face.size)
