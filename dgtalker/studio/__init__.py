@@ -1,0 +1,1 @@
+"""The studio: the Gradio interface. Nothing else in the package imports Gradio."""

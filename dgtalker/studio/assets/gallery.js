@@ -1,0 +1,71 @@
+// The identities: a row of faces, one chosen.
+const cards = element.querySelector(".cards");
+let chosen = null;
+
+async function choose(name) {
+  chosen = name;
+  mark();
+  try {
+    const identity = await server.describe(name);
+    if (chosen !== name) return; // a later click won
+    if (identity.error) throw new Error(identity.error);
+    store.setIdentity(identity);
+  } catch (error) {
+    store.fail(error.message || "This identity could not be opened: try again.");
+    if (chosen === name) { chosen = store.state.identity?.name ?? null; mark(); }
+  }
+}
+
+function mark() {
+  for (const card of cards.querySelectorAll(".card")) {
+    const on = card.dataset.name === chosen;
+    card.setAttribute("aria-checked", on);
+    card.tabIndex = on || (!chosen && card === cards.firstChild) ? 0 : -1;
+  }
+}
+
+function build() {
+  const identities = props.value ?? [];
+  cards.replaceChildren();
+  if (!identities.length) {
+    const note = document.createElement("p");
+    note.className = "empty";
+    note.textContent = "No identity is installed yet: make one with “python -m dgtalker create-identity”, then reload.";
+    cards.append(note);
+    return store.fail("There is no head to show yet.");
+  }
+  for (const { name, preview } of identities) {
+    const card = document.createElement("button");
+    Object.assign(card, { type: "button", className: "card" });
+    card.dataset.name = name;
+    card.setAttribute("role", "radio");
+    const face = document.createElement(preview ? "img" : "span");
+    face.className = preview ? "face" : "face none";
+    if (preview) Object.assign(face, { src: preview, alt: "", draggable: false });
+    else face.textContent = name[0].toUpperCase();
+    const label = document.createElement("span");
+    label.className = "name";
+    label.textContent = name;
+    card.append(face, label);
+    cards.append(card);
+  }
+  mark();
+  const names = identities.map((identity) => identity.name);
+  if (!names.includes(chosen)) choose(names[0]);
+}
+
+cards.addEventListener("click", (event) => {
+  const card = event.target.closest(".card");
+  if (card && card.dataset.name !== chosen) choose(card.dataset.name);
+});
+cards.addEventListener("keydown", (event) => {
+  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+  if (!step) return;
+  event.preventDefault();
+  const all = [...cards.querySelectorAll(".card")];
+  const next = all[(all.indexOf(document.activeElement) + step + all.length) % all.length];
+  next.focus();
+  choose(next.dataset.name);
+});
+watch("value", build);
+build();

@@ -1,0 +1,160 @@
+// The live picture: one request in flight, latest wins, small while moving and full when still.
+const canvas = element.querySelector("canvas");
+const veil = element.querySelector(".veil");
+const veilText = element.querySelector(".veil-text");
+const readout = { dot: element.querySelector(".dot"), engine: element.querySelector(".engine"), fps: element.querySelector(".fps") };
+const context = canvas.getContext("2d", { alpha: false });
+const SETTLE_MS = 140;
+const BUDGET_MS = 26; // engine time we allow a moving frame: leaves room for transport at 25+ frames a second
+const MOVING_SIZES = [192, 256, 320, 384, 512];
+let movingSize = 256, busy = false, dirty = false, lastChange = 0, settleTimer = 0, retryMs = 0, drawn = 0;
+const paints = [];
+const latencies = []; // input to paint, ms; read by the tests
+canvas.dgtalkerLatencies = latencies;
+
+const fullSize = () => Math.min(640, Math.max(384, Math.round(canvas.clientWidth * Math.min(devicePixelRatio, 1.5) / 64) * 64));
+
+function say(text, isError = false) {
+  veil.classList.toggle("hidden", !text);
+  veil.classList.toggle("error", isError);
+  readout.dot.classList.toggle("bad", isError);
+  if (text) veilText.textContent = text;
+}
+
+async function paint(reply) {
+  const bytes = Uint8Array.from(atob(reply.jpeg), (c) => c.charCodeAt(0));
+  const picture = await createImageBitmap(new Blob([bytes], { type: "image/jpeg" }));
+  if (canvas.width !== reply.size) canvas.width = canvas.height = reply.size;
+  context.drawImage(picture, 0, 0);
+  picture.close();
+  canvas.dataset.drawn = ++drawn;
+  canvas.dataset.size = reply.size;
+  const now = performance.now();
+  paints.push(now);
+  while (paints[0] < now - 1000) paints.shift();
+  const { identity, yaw, pitch } = store.state;
+  canvas.setAttribute("aria-label", `Live view of ${identity.name}, camera turned ${Math.round(yaw)}° and raised ${Math.round(pitch)}°`);
+  say("");
+}
+
+function adapt(ms, size) { // keep moving frames inside the budget
+  const at = MOVING_SIZES.indexOf(size);
+  if (at < 0) return;
+  if (ms > BUDGET_MS * 1.4 && at > 0) movingSize = MOVING_SIZES[at - 1];
+  else if (ms < BUDGET_MS * 0.4 && at < MOVING_SIZES.length - 1) movingSize = MOVING_SIZES[at + 1];
+}
+
+async function pump() {
+  if (busy) { dirty = true; return; }
+  if (!store.state.identity) return;
+  busy = true;
+  clearTimeout(settleTimer);
+  try {
+    do {
+      dirty = false;
+      const moving = performance.now() - lastChange < SETTLE_MS;
+      const size = moving ? movingSize : fullSize();
+      const changed = lastChange;
+      const reply = await server.frame(store.view({ size }));
+      if (reply.error) { say(reply.error, true); break; }
+      await paint(reply);
+      retryMs = 0;
+      if (moving) {
+        latencies.push(performance.now() - changed);
+        if (latencies.length > 2000) latencies.shift();
+        adapt(reply.ms, size);
+        readout.fps.textContent = paints.length > 4 ? `${paints.length} fps` : `${Math.round(reply.ms)} ms`;
+      } else {
+        readout.fps.textContent = `${reply.size}² · ${Math.round(reply.ms)} ms`;
+      }
+      if (moving && !dirty) settleTimer = setTimeout(pump, SETTLE_MS);
+    } while (dirty);
+  } catch (error) { // the server is away: keep the last picture, try again by ourselves
+    retryMs = Math.min(8000, (retryMs || 500) * 2);
+    say("The connection was lost. Trying again…", true);
+    settleTimer = setTimeout(pump, retryMs);
+  } finally {
+    busy = false;
+  }
+}
+
+function moved() {
+  lastChange = performance.now();
+  pump();
+}
+
+// -- orbit: mouse, pen and touch ------------------------------------------------------------------
+const pointers = new Map();
+const spread = () => {
+  const [a, b] = [...pointers.values()];
+  return Math.hypot(a.x - b.x, a.y - b.y);
+};
+canvas.addEventListener("pointerdown", (event) => {
+  canvas.setPointerCapture(event.pointerId);
+  pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+});
+canvas.addEventListener("pointermove", (event) => {
+  const before = pointers.get(event.pointerId);
+  if (!before) return;
+  const { yaw, pitch, zoom } = store.state;
+  const degrees = 200 / canvas.clientWidth;
+  if (pointers.size === 1) {
+    store.setCamera({ yaw: yaw - (event.clientX - before.x) * degrees, pitch: pitch + (event.clientY - before.y) * degrees });
+    pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+  } else if (pointers.size === 2) {
+    const old = spread();
+    pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+    store.setCamera({ zoom: (zoom * spread()) / Math.max(old, 1) });
+  }
+});
+for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) canvas.addEventListener(end, (event) => pointers.delete(event.pointerId));
+canvas.addEventListener("wheel", (event) => {
+  event.preventDefault();
+  store.setCamera({ zoom: store.state.zoom * Math.exp(-event.deltaY * 0.0012) });
+}, { passive: false });
+canvas.addEventListener("dblclick", () => store.setCamera({ yaw: 0, pitch: 0, zoom: 1 }));
+
+const actions = {
+  left: () => store.setCamera({ yaw: -40, pitch: 0 }),
+  right: () => store.setCamera({ yaw: 40, pitch: 0 }),
+  front: () => store.setCamera({ yaw: 0, pitch: 0, zoom: 1 }),
+  in: () => store.setCamera({ zoom: store.state.zoom * 1.15 }),
+  out: () => store.setCamera({ zoom: store.state.zoom / 1.15 }),
+  snapshot: () => download(server.snapshot(store.view({ size: 768 }))),
+  export: () => download(server.export(store.view())),
+};
+const keys = {
+  ArrowLeft: () => store.setCamera({ yaw: store.state.yaw - 5 }),
+  ArrowRight: () => store.setCamera({ yaw: store.state.yaw + 5 }),
+  ArrowUp: () => store.setCamera({ pitch: store.state.pitch + 5 }),
+  ArrowDown: () => store.setCamera({ pitch: store.state.pitch - 5 }),
+  Home: actions.front, "+": actions.in, "=": actions.in, "-": actions.out,
+};
+canvas.addEventListener("keydown", (event) => {
+  if (!keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  keys[event.key]();
+});
+element.querySelector(".tools").addEventListener("click", (event) => actions[event.target.closest("button")?.dataset.do]?.());
+
+async function download(request) {
+  try {
+    const file = await request;
+    if (file.error) return say(file.error, true);
+    const link = document.createElement("a");
+    link.href = `data:${file.mime};base64,${file.data}`;
+    link.download = file.name;
+    link.click();
+  } catch {
+    say("The file could not be saved: the connection was lost.", true);
+    setTimeout(pump, 1500);
+  }
+}
+
+server.badges().then((badges) => { readout.engine.textContent = `${badges.device} · ${badges.renderer}`; }).catch(() => {});
+store.subscribe((what) => {
+  if (what === "failed") return say(store.failure, true);
+  if (what === "identity" && !drawn) say("Waking the head up…");
+  moved();
+});
+if (store.state.identity) moved();

@@ -1,0 +1,206 @@
+"""What the studio asks of the engine: identities, frames, splats and talking videos. Heavy imports wait for first use."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dgtalker.errors import UserError
+from dgtalker.studio.view import View, parse_view
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dgtalker.gaussians import Gaussians
+    from dgtalker.identity import Identity
+
+log = logging.getLogger(__name__)
+LOADED_IDENTITIES = 4  # heads kept in memory
+CACHED_POSES = 8  # splats kept, so that a camera-only move does not run the head again
+
+
+class Engine:
+    """Shared by all users, holding nothing about any of them: every call carries the whole view it wants."""
+
+    def __init__(self) -> None:
+        self._identities: OrderedDict[str, Identity] = OrderedDict()
+        self._poses: OrderedDict[tuple, Gaussians] = OrderedDict()
+        self._lock = threading.Lock()  # one picture at a time: the renderer already uses every core
+
+    # -- identities -------------------------------------------------------------------------------
+
+    def gallery(self) -> list[dict[str, Any]]:
+        """Every shipped identity as {name, preview: data URL or None}; cheap, loads no model."""
+        from dgtalker.identity import list_identities
+
+        return [{"name": name, "preview": self._preview(name)} for name in list_identities()]
+
+    def describe(self, name: Any) -> dict[str, Any]:
+        """{name, exp_names, lip_names} of one identity, which it loads."""
+        with self._lock:
+            identity = self._identity(name)
+        return {"name": name, "exp_names": list(identity.exp_names), "lip_names": list(identity.lip_names)}
+
+    def parse(self, data: Any) -> View:
+        """The browser's view, checked against its identity."""
+        name = data.get("identity") if isinstance(data, Mapping) else None
+        with self._lock:
+            identity = self._identity(name)
+        return parse_view(data, identity.exp_names, identity.lip_names)
+
+    def identity(self, name: str) -> Identity:
+        """The loaded identity called `name`; UserError when no such identity is installed or it is damaged."""
+        with self._lock:
+            return self._identity(name)
+
+    def _identity(self, name: Any) -> Identity:
+        from dgtalker.identity import Identity, list_identities
+
+        if name in self._identities:
+            self._identities.move_to_end(name)
+            return self._identities[name]
+        known = list_identities()
+        if not isinstance(name, str) or name not in known:
+            raise UserError(f"There is no identity called {str(name)[:60]!r}: pick one from the gallery.")
+        self._identities[name] = Identity.from_pretrained(name)
+        while len(self._identities) > LOADED_IDENTITIES:
+            self._identities.popitem(last=False)
+        return self._identities[name]
+
+    @staticmethod
+    def _preview(name: str) -> str | None:
+        from dgtalker.identity import preview_path
+
+        path = preview_path(name)
+        if path is None or not Path(path).is_file():
+            return None
+        kind = "jpeg" if Path(path).suffix.lower() in {".jpg", ".jpeg"} else Path(path).suffix.lower().lstrip(".")
+        return f"data:image/{kind};base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
+
+    # -- pictures ---------------------------------------------------------------------------------
+
+    def splats(self, view: View) -> Gaussians:
+        """The head of `view`, from the cache when only the camera moved. Call with the lock held."""
+        if view.pose in self._poses:
+            self._poses.move_to_end(view.pose)
+            return self._poses[view.pose]
+        import torch
+
+        identity = self._identity(view.identity)
+        a_exp, a_lip = torch.tensor(view.exp), torch.tensor(view.lip)
+        with torch.no_grad():
+            if view.blink:
+                a_exp = a_exp + torch.as_tensor(identity.blink_coefficients(torch.tensor([view.blink])))[0].to(a_exp)
+            gaussians = identity.gaussians(a_exp, a_lip)
+        self._poses[view.pose] = gaussians
+        while len(self._poses) > CACHED_POSES:
+            self._poses.popitem(last=False)
+        return gaussians
+
+    def picture(self, view: View) -> np.ndarray:  # [size,size,3] uint8
+        """The view as an image on white."""
+        from dgtalker.camera import orbit_camera
+        from dgtalker.render import render_frame
+
+        camera = orbit_camera(yaw=view.yaw, pitch=view.pitch, size=view.size, zoom=view.zoom)
+        with self._lock:
+            return render_frame(self.splats(view), camera, background=(1.0, 1.0, 1.0))
+
+    def frame(self, view: View, quality: int = 88) -> dict[str, Any]:
+        """The view as {jpeg: base64, size, ms}, `ms` being the engine's own time."""
+        start = time.perf_counter()
+        return {
+            "jpeg": _encode(self.picture(view), "JPEG", quality=quality),
+            "size": view.size,
+            "ms": round(1e3 * (time.perf_counter() - start), 1),
+        }
+
+    def snapshot(self, view: View) -> dict[str, str]:
+        """The view as a PNG to download: {name, mime, data: base64}."""
+        return {"name": f"{view.identity}.png", "mime": "image/png", "data": _encode(self.picture(view), "PNG")}
+
+    def export(self, view: View) -> dict[str, str]:
+        """The splats of the view as a standard 3DGS .ply to download: {name, mime, data: base64}."""
+        with self._lock:
+            gaussians = self.splats(view)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "head.ply"
+            gaussians.save_ply(path)
+            data = base64.b64encode(path.read_bytes()).decode()
+        return {"name": f"{view.identity}.ply", "mime": "application/octet-stream", "data": data}
+
+    # -- capabilities -----------------------------------------------------------------------------
+
+    @staticmethod
+    def badges() -> dict[str, str]:
+        """{device, renderer}: what this machine draws with, in words."""
+        import torch
+
+        if torch.cuda.is_available():
+            from importlib.util import find_spec
+
+            return {"device": "GPU", "renderer": "gsplat" if find_spec("gsplat") else "numba"}
+        return {"device": "CPU", "renderer": "numba"}
+
+    # -- talking ----------------------------------------------------------------------------------
+
+    def talk(
+        self,
+        view: View,
+        audio: str,
+        folder: Path,
+        camera: str,
+        size: int,
+        expression_from: str | None,
+        progress: Callable[..., None],
+        cancelled: Callable[[], bool],
+    ) -> tuple[Path, Path]:
+        """Write the talking video and its coefficients into `folder`; returns (mp4, csv).
+
+        camera: "front", "spiral" or "hand" (the view's own). The view's sliders are added to what the audio asks for.
+        """
+        from dgtalker.camera import orbit_camera
+        from dgtalker.talk import talk
+
+        video, table = folder / f"{view.identity}.mp4", folder / f"{view.identity}-coefficients.csv"
+        path = orbit_camera(view.yaw, view.pitch, size, view.zoom) if camera == "hand" else camera
+        talk(
+            self.identity(view.identity),
+            audio,
+            video,
+            size=size,
+            camera=path,
+            expression_from=expression_from,
+            edits=view.edits,
+            save_coefficients=table,
+            progress=progress,
+            cancelled=cancelled,
+        )
+        return video, table
+
+
+def _encode(image: np.ndarray, kind: str, **options: Any) -> str:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, kind, **options)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def answer(call: Callable[[Any], dict[str, Any]], data: Any) -> dict[str, Any]:
+    """Run a server function for the browser; a failure becomes {error: one sentence} instead of an HTTP 500."""
+    try:
+        return call(data)
+    except UserError as error:
+        return {"error": str(error)}
+    except Exception:
+        log.exception("the viewport's request failed")
+        return {"error": "The picture could not be drawn: the server's log says why."}

@@ -1,0 +1,125 @@
+"""The Generate button: a talking video made in a thread, reported as a stream of progress."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dgtalker.errors import UserError
+from dgtalker.studio.engine import Engine
+from dgtalker.studio.sessions import Session
+
+log = logging.getLogger(__name__)
+CAMERAS = {"Front": "front", "Spiral": "spiral", "As set by hand": "hand"}
+SIZES = (256, 384, 512)  # pixels
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report of a running job. `kind` is working, done, cancelled or failed."""
+
+    kind: str
+    message: str
+    fraction: float = 0.0
+    video: Path | None = None
+    table: Path | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the user asked for."""
+
+    view: Any  # as the browser sent it
+    audio: str | None
+    camera: str = "Front"
+    size: int = 256
+    expression_from: str | None = None
+
+
+def check_audio(path: str | None, longest: float) -> None:
+    """UserError unless `path` names an audio file of at most `longest` seconds that can be read from its header."""
+    if not path:
+        raise UserError("There is no audio yet: upload a file, record yourself or take an example.")
+    if Path(path).stat().st_size == 0:
+        raise UserError("The audio file is empty: choose another one.")
+    seconds = duration(path)
+    if seconds is not None and seconds > longest:
+        raise UserError(f"The audio lasts {seconds:.0f} s: the studio takes at most {longest:.0f} s.")
+
+
+def duration(path: str) -> float | None:
+    """Seconds of audio as its header says, None where only decoding would tell."""
+    import soundfile
+
+    try:
+        return soundfile.info(path).duration
+    except soundfile.SoundFileError:
+        return None
+
+
+def run(engine: Engine, job: Job, session: Session, longest: float) -> Iterator[Progress]:
+    """Make the video of `job` in the session's folder; yields reports, the last of kind done, cancelled or failed.
+
+    Closing the iterator early stops the job.
+    """
+    reports: dict[str, Any] = {"fraction": 0.0, "message": "Listening to the audio"}
+    outcome: dict[str, Any] = {}
+
+    def progress(done: float, total: float | None = None, message: str | None = None) -> None:
+        reports.update(fraction=done / total if total else 0.0, message=message or reports["message"])
+
+    def work() -> None:
+        try:
+            check_audio(job.audio, longest)
+            if job.expression_from:
+                check_audio(job.expression_from, longest)
+            if job.camera not in CAMERAS or job.size not in SIZES:
+                raise UserError("The camera or size is not one of those offered: choose again.")
+            outcome["files"] = engine.talk(
+                view=engine.parse(job.view),
+                audio=job.audio,
+                folder=session.folder,
+                camera=CAMERAS[job.camera],
+                size=job.size,
+                expression_from=job.expression_from,
+                progress=progress,
+                cancelled=session.stop.is_set,
+            )
+        except UserError as error:
+            outcome["error"] = str(error)
+        except Exception:
+            log.exception("the video could not be made")
+            outcome["error"] = "The video could not be made: the server's log says why; your settings are untouched."
+
+    start = time.monotonic()
+    thread = threading.Thread(target=work, name="dgtalker-talk", daemon=True)
+    thread.start()
+    try:
+        last = None
+        while thread.is_alive():
+            now = (reports["fraction"], reports["message"])
+            if now != last:
+                yield Progress("working", _with_time_left(now[1], now[0], time.monotonic() - start), now[0])
+                last = now
+            thread.join(POLL_SECONDS)
+        if session.stop.is_set():
+            yield Progress("cancelled", "Cancelled. Your sliders and settings are as you left them.")
+        elif "error" in outcome:
+            yield Progress("failed", outcome["error"])
+        else:
+            video, table = outcome["files"]
+            yield Progress("done", f"Ready in {time.monotonic() - start:.1f} s.", 1.0, video, table)
+    finally:
+        session.stop.set()
+
+
+def _with_time_left(message: str, fraction: float, elapsed: float) -> str:
+    if fraction < 0.05 or elapsed < 2.0:
+        return message
+    return f"{message} · about {elapsed / fraction * (1 - fraction):.0f} s left"

@@ -1,0 +1,162 @@
+"""The studio's page: who and what on the left, the picture in the middle, the controls on the right."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from dgtalker.studio import components
+from dgtalker.studio.engine import Engine
+from dgtalker.studio.generate import CAMERAS, SIZES, Job, Progress, run
+from dgtalker.studio.sessions import Sessions
+from dgtalker.studio.theme import CSS, theme
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLE_LABELS = {"ljspeech-printing.flac": "A woman reading", "jfk-ask-not.flac": "A man speaking"}
+QUEUE_LIMIT = 16  # waiting users
+UPLOAD_LIMIT = "64mb"
+KEEP_SECONDS = 24 * 3600
+NOTE = (
+    "Everything shown here is synthetic: it was never said by the person it resembles. Animate only people who agreed "
+    "to it, and say that the result is synthetic wherever you share it."
+)
+# The sliders and the camera live in the browser; this puts them in the first input at the moment of the click.
+SEND_VIEW = "(...inputs) => [window.dgtalker.view(), ...inputs.slice(1)]"
+
+
+def longest_audio() -> float:
+    """Seconds of audio that one job may have: $DGTALKER_MAX_AUDIO_SECONDS, or five minutes."""
+    try:
+        return float(os.environ["DGTALKER_MAX_AUDIO_SECONDS"])
+    except (KeyError, ValueError):
+        return 300.0
+
+
+def status(kind: str, message: str, fraction: float = 0.0) -> str:
+    """The line under the Generate button, as HTML; kind is idle, working, done, cancelled or failed."""
+    bar = f'<div class="bar"><i style="width:{100 * fraction:.1f}%"></i></div>' if kind == "working" else ""
+    role = "alert" if kind == "failed" else "status"
+    return f'<div class="dg-status {kind}" role="{role}">{html.escape(message)}{bar}</div>'
+
+
+def build(engine: Engine | None = None) -> gr.Blocks:
+    """The page as Blocks, not launched. `engine` is the one shared by all users."""
+    engine = engine or Engine()
+    sessions = Sessions()
+    limit = longest_audio()
+
+    with gr.Blocks(title="DGTalker studio", fill_width=True, delete_cache=(3600, KEEP_SECONDS)) as page:
+        gr.HTML((components.ASSETS / "header.html").read_text(encoding="utf-8"), elem_id="dg-header")
+        with gr.Row(elem_id="dg-main"):
+            with gr.Column(elem_id="dg-left", min_width=0):
+                with gr.Group(elem_classes="dg-card"):
+                    gr.HTML('<h2 class="dg-title">Identity</h2>')
+                    components.gallery(engine)
+                with gr.Group(elem_classes="dg-card"):
+                    gr.HTML('<h2 class="dg-title">Voice</h2>')
+                    audio = gr.Audio(
+                        label="Speech", sources=["upload", "microphone"], type="filepath", show_label=False,
+                        elem_id="dg-audio", editable=False, buttons=[],
+                    )  # fmt: skip
+                    _examples(audio)
+                    with gr.Accordion("Take the expression from another recording", open=False):
+                        other = gr.Audio(
+                            label="Expression from", sources=["upload", "microphone"], type="filepath",
+                            show_label=False, elem_id="dg-other-audio", editable=False, buttons=[],
+                        )  # fmt: skip
+                with gr.Group(elem_classes="dg-card"):
+                    gr.HTML('<h2 class="dg-title">Video</h2>')
+                    camera = gr.Radio(list(CAMERAS), value="Front", label="Camera", elem_id="dg-camera")
+                    size = gr.Radio([(f"{s} px", s) for s in SIZES], value=SIZES[0], label="Size", elem_id="dg-size")
+                    generate = gr.Button("Generate video", variant="primary", elem_id="dg-generate")
+                    cancel = gr.Button("Cancel", visible=False, elem_id="dg-cancel")
+                    report = gr.HTML("", elem_id="dg-report")
+            with gr.Column(elem_id="dg-centre", min_width=0), gr.Tabs(elem_id="dg-tabs") as tabs:
+                with gr.Tab("Live", id="live"):
+                    view = components.viewport(engine)
+                with gr.Tab("Video", id="video"):
+                    video = gr.Video(
+                        label="Talking video", show_label=False, interactive=False, autoplay=True, elem_id="dg-video",
+                        buttons=["download"],
+                    )  # fmt: skip
+                    table = gr.DownloadButton(
+                        "Download the coefficients (CSV)", visible=False, size="sm", elem_id="dg-table"
+                    )
+            with gr.Column(elem_id="dg-right", min_width=0), gr.Group(elem_classes="dg-card"):
+                components.sliders()
+        gr.HTML(f'<p class="dg-note">{NOTE}</p>')
+
+        def on_generate(
+            data: Any, audio: str | None, camera: str, size: int, other: str | None, request: gr.Request
+        ) -> Iterator[dict]:
+            session, folder = sessions.start_job(request.session_hash)
+            job = Job(data, audio, camera, size, other)
+            yield {generate: gr.update(visible=False), cancel: gr.update(visible=True)}
+            for progress in run(engine, job, session, limit):
+                yield show(progress)
+
+        def show(progress: Progress) -> dict:
+            changes: dict = {report: status(progress.kind, progress.message, progress.fraction)}
+            if progress.kind != "working":
+                changes |= {generate: gr.update(visible=True), cancel: gr.update(visible=False)}
+            if progress.kind == "done":
+                changes |= {
+                    video: str(progress.video),
+                    table: gr.update(value=str(progress.table), visible=True),
+                    tabs: gr.update(selected="video"),
+                }
+            return changes
+
+        def on_cancel(request: gr.Request) -> dict:
+            sessions.cancel(request.session_hash)
+            return show(Progress("cancelled", "Cancelled. Your sliders and settings are as you left them."))
+
+        def on_unload(request: gr.Request) -> None:
+            sessions.drop(request.session_hash)
+
+        job = generate.click(
+            on_generate,
+            inputs=[view, audio, camera, size, other],
+            outputs=[generate, cancel, report, video, table, tabs],
+            js=SEND_VIEW,
+            concurrency_limit=1,
+            concurrency_id="talk",
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        cancel.click(
+            on_cancel, outputs=[generate, cancel, report, video, table, tabs], cancels=[job], queue=False,
+            show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
+        page.unload(on_unload)
+    page.queue(max_size=QUEUE_LIMIT, default_concurrency_limit=4)
+    return page
+
+
+def _examples(audio: gr.Audio) -> None:
+    files = [EXAMPLES / name for name in EXAMPLE_LABELS if (EXAMPLES / name).is_file()]
+    if files:
+        gr.Examples(
+            [[str(f)] for f in files], [audio], example_labels=[EXAMPLE_LABELS[f.name] for f in files],
+            label="Or try", elem_id="dg-examples",
+        )  # fmt: skip
+
+
+def launch(host: str = "127.0.0.1", port: int | None = None, engine: Engine | None = None, **options: Any):
+    """Build the page and serve it; blocks until stopped unless prevent_thread_lock=True is given."""
+    return build(engine).launch(
+        server_name=host,
+        server_port=port,
+        theme=theme(),
+        css=CSS.read_text(encoding="utf-8"),
+        max_file_size=UPLOAD_LIMIT,
+        footer_links=[],
+        ssr_mode=False,
+        show_error=True,
+        **options,
+    )

@@ -1,0 +1,73 @@
+"""What a browser may ask the viewport for, checked and clamped before any of it reaches the engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dgtalker.errors import UserError
+
+COEFFICIENT_LIMIT = 3.0  # training standard deviations, either way
+YAW_LIMIT, PITCH_LIMIT = 90.0, 40.0  # degrees
+ZOOM_RANGE = (0.6, 3.0)
+SIZE_RANGE = (64, 768)  # pixels
+
+
+@dataclass(frozen=True)
+class View:
+    """One picture: whose head, with which expression, from where, how large."""
+
+    identity: str
+    exp: tuple[float, ...] = ()  # offsets in training standard deviations
+    lip: tuple[float, ...] = ()
+    blink: float = 0.0  # 0 open .. 1 closed
+    yaw: float = 0.0  # degrees, > 0 moves the camera towards the subject's left
+    pitch: float = 0.0
+    zoom: float = 1.0
+    size: int = 512
+    edits: dict[str, float] = field(default_factory=dict, compare=False)  # the non-zero offsets by name
+
+    @property
+    def pose(self) -> tuple:
+        """What decides the splats: two views with one pose differ by the camera alone."""
+        return self.identity, self.exp, self.lip, self.blink
+
+
+def number(value: Any, name: str, low: float, high: float) -> float:
+    """`value` as a float clamped to [low, high]; UserError when it is not a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"The value of {name} is not a number: move its slider or press reset.")
+    return min(max(float(value), low), high)
+
+
+def _offsets(values: Any, names: Sequence[str], group: str) -> tuple[float, ...]:
+    if values is None:
+        values = [0.0] * len(names)
+    if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != len(names):
+        raise UserError(f"This identity has {len(names)} {group} sliders: pick the identity again to refresh them.")
+    return tuple(number(v, n, -COEFFICIENT_LIMIT, COEFFICIENT_LIMIT) for v, n in zip(values, names, strict=True))
+
+
+def parse_view(data: Any, exp_names: Sequence[str], lip_names: Sequence[str]) -> View:
+    """A `View` from what the browser sent: {identity, exp, lip, blink, yaw, pitch, zoom, size}, all but identity optional.
+
+    Raises UserError for anything that is not a finite number or does not fit the identity; values out of range are clamped.
+    """
+    if not isinstance(data, Mapping):
+        raise UserError("The request is not a view: reload the page.")
+    exp, lip = _offsets(data.get("exp"), exp_names, "expression"), _offsets(data.get("lip"), lip_names, "lip")
+    blink = number(data.get("blink", 0.0), "blink", 0.0, 1.0)
+    named = {**dict(zip(exp_names, exp, strict=True)), **dict(zip(lip_names, lip, strict=True)), "blink": blink}
+    return View(
+        identity=str(data.get("identity")),
+        exp=exp,
+        lip=lip,
+        blink=blink,
+        yaw=number(data.get("yaw", 0.0), "yaw", -YAW_LIMIT, YAW_LIMIT),
+        pitch=number(data.get("pitch", 0.0), "pitch", -PITCH_LIMIT, PITCH_LIMIT),
+        zoom=number(data.get("zoom", 1.0), "zoom", *ZOOM_RANGE),
+        size=int(number(data.get("size", 512), "size", *SIZE_RANGE)),
+        edits={name: value for name, value in named.items() if value != 0.0},
+    )
