@@ -3,8 +3,11 @@
 Whisper adds an absolute position to every state, and the position leaks out of the encoder: the same sound ten
 seconds later gives states that correlate by only about .5 with the first ones. A head trained on 3 s clips would
 therefore meet unknown features in any longer file. So the encoder never sees the whole file: it slides over it in
-2 s windows, and only their middle is kept, cross-faded from window to window. Every state then comes from (nearly)
-the same position, chunks of long files agree at their borders, and cost and memory do not depend on the length.
+3 s windows, and only their middle is kept, cross-faded from window to window. Every state then comes from (nearly)
+the same position, chunks of long files agree at their borders, and memory does not grow with the length.
+
+Measured with a ridge probe for lip width, 30 GRID clips for training and 10 held out (mean correlation per clip): one
+30 s window .77, the same after 11 s of other speech .68; sliding windows .78 and, after the other speech, unchanged.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ _FFT = 400
 _MELS = 80
 _MEL_BLOCK = 6000  # mel frames (60 s) computed at once
 
-_WINDOW = 100  # states (2 s) that the encoder sees at once
+_WINDOW = 150  # states (3 s) that the encoder sees at once
 _STEP = 25  # states (0.5 s) between windows; each keeps its middle 2 * _STEP, cross-faded
 _BATCH = 16
 

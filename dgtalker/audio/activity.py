@@ -1,0 +1,60 @@
+"""Where a sound holds speech: a smooth gate that closes and stills the mouth in silence and in steady noise."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dgtalker.audio.features import log_mel, speech_gain
+from dgtalker.audio.loading import num_frames
+
+_SILENT_PEAK = 1e-3  # -60 dBFS: nobody is speaking in a file that never gets louder
+_FLOOR_SECONDS = 8.0  # the background is what a band falls back to within this time
+_RANGE_DB = 45.0  # the background is taken to be at most this far below the file's loud parts
+_OPEN_DB, _CLOSED_DB = 9.0, 4.5  # excess over the background at which the gate is fully open, closed
+_LEAD, _HOLD, _FADE = 3, 5, 6  # video frames: lips part before the sound; stops inside words are silent; soft close
+
+
+def speech_activity(samples: np.ndarray, n_frames: int | None = None) -> np.ndarray:
+    """Gate [N] in 0..1, one value per video frame (25/s): 1 where somebody speaks, 0 in silence or steady noise.
+
+    samples: mono [samples] at 16 kHz. n_frames: length of the answer; by default num_frames(samples).
+    Level does not matter: a frame counts when its mel bands rise above each band's own background, which is tracked
+    over some seconds (minimum statistics, after Martin 2001). Stationary noise of any colour never rises above itself.
+    """
+    samples = np.asarray(samples, np.float32)
+    frames = num_frames(samples) if n_frames is None else n_frames
+    if frames == 0 or np.abs(samples).max(initial=0.0) < _SILENT_PEAK:
+        return np.zeros(frames, np.float32)
+    # [2N, 80] band levels in dB, 20 ms apart; the gain makes the levels absolute.
+    level = (log_mel(samples * speech_gain(samples), 4 * frames) * 4.0 - 4.0) * 10.0
+    excess = _excess_over_background(level.reshape(2 * frames, 2, -1).mean(axis=1))
+    openness = np.clip((excess - _CLOSED_DB) / (_OPEN_DB - _CLOSED_DB), 0.0, 1.0)
+    return _shape_gate(openness.reshape(frames, 2).max(axis=1))
+
+
+def _excess_over_background(level: np.ndarray) -> np.ndarray:
+    """level [T, 80] dB every 20 ms -> mean excess [T] in dB of the bands that carry speech."""
+    from scipy.ndimage import percentile_filter, uniform_filter1d
+
+    bands = level[:, 4:72].reshape(len(level), 17, 4).mean(axis=2)  # 100 Hz .. 6 kHz; four bands share their chance
+    smooth = uniform_filter1d(bands, 5, axis=0, mode="nearest")
+    size = min(int(_FLOOR_SECONDS * 50), len(level))
+    lowest = np.percentile(smooth.max(axis=1), 90) - _RANGE_DB
+    # Digital silence between or after the words says nothing about the background under them.
+    recorded = np.where(smooth.max(axis=1, keepdims=True) > lowest, smooth, np.inf)
+    background = percentile_filter(recorded, 10, size=(size, 1), mode="nearest")
+    rise = np.maximum(smooth - np.maximum(background, lowest), 0.0)
+    # Voiced sounds fill the low half, hisses the high half: either is enough.
+    return np.maximum(rise[:, :10].mean(axis=1), rise[:, 7:].mean(axis=1))
+
+
+def _shape_gate(openness: np.ndarray) -> np.ndarray:
+    """Open early, bridge short gaps, drop isolated blips, fade softly. [N] -> [N]"""
+    from scipy.ndimage import maximum_filter1d, median_filter, uniform_filter1d
+
+    steady = median_filter(openness, size=min(3, len(openness)), mode="nearest")
+    width = _LEAD + _HOLD + 1
+    held = maximum_filter1d(steady, width, origin=(_HOLD - _LEAD) // 2, mode="nearest")
+    gate = uniform_filter1d(held.astype(np.float64), _FADE, mode="nearest")
+    gate = np.clip(gate, 0.0, 1.0)
+    return (gate * gate * (3.0 - 2.0 * gate)).astype(np.float32)
