@@ -1,0 +1,153 @@
+"""How fast is this machine? Figures on a real head, after a warm-up that compiles what is compiled on first use."""
+
+from __future__ import annotations
+
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dgtalker.errors import UserError
+
+if TYPE_CHECKING:
+    from dgtalker.gaussians import Gaussians
+    from dgtalker.identity import Identity
+
+RENDER = {256: 16_000, 512: 60_000}  # picture size -> wanted number of Gaussians
+TALK_SECONDS = 10.0
+SECONDS_A_FIGURE = 1.5
+APP_TIMEOUT = 120.0
+APP = Path(__file__).resolve().parents[1] / "app.py"
+
+
+def bench(source: str | None = None, with_app: bool = True) -> dict[str, Any]:
+    """The report that `dgtalker bench --json` prints; `source` names the identity, default the first shipped one."""
+    from dgtalker.camera import orbit_camera
+    from dgtalker.doctor import machine
+    from dgtalker.identity import Identity, list_identities
+    from dgtalker.render import render_frame
+
+    source = source or next(iter(list_identities()), None)
+    if source is None:
+        raise UserError("There is no shipped identity to measure with; name one with --identity.")
+    identity = Identity.from_pretrained(source)
+    report: dict[str, Any] = {"identity": identity.name, "render": {}, "frame": {}}
+    rest = identity.frame(np.zeros(identity.n_exp), np.zeros(identity.n_lip))
+    codes = _random_codes(identity, 64)
+    for size, wanted in RENDER.items():
+        camera, gaussians = orbit_camera(size=size), resample(rest, wanted)
+        ms = 1000 * median_seconds(lambda i, g=gaussians, c=camera: render_frame(g, c))
+        report["render"][str(size)] = {"gaussians": gaussians.count, "ms": ms}
+
+        def frame(i: int, camera=camera) -> None:
+            a = codes[i % len(codes)]
+            render_frame(identity.frame(a[: identity.n_exp], a[identity.n_exp :]), camera)
+
+        report["frame"][str(size)] = {"gaussians": rest.count, "fps": 1 / median_seconds(frame)}
+    report["talk"] = _talk(identity)
+    report["app_start_s"] = app_start_seconds() if with_app and APP.is_file() else None
+    report["machine"] = machine()
+    return report
+
+
+def median_seconds(function: Callable[[int], Any], seconds: float = SECONDS_A_FIGURE) -> float:
+    """Median wall time of function(i), i = 0, 1, ..., over about `seconds`, after three calls that do not count."""
+    for i in range(3):
+        function(i)
+    times, end, i = [], time.perf_counter() + seconds, 0
+    while time.perf_counter() < end or i < 5:
+        start = time.perf_counter()
+        function(i)
+        times.append(time.perf_counter() - start)
+        i += 1
+    return statistics.median(times)
+
+
+def resample(gaussians: Gaussians, count: int) -> Gaussians:
+    """The same head from `count` splats: evenly picked if there are more, split and shrunk if there are fewer."""
+    import torch
+
+    have = gaussians.count
+    index = torch.linspace(0, have - 1, count).round().long() if count <= have else torch.arange(count) % have
+    picked = gaussians[index]
+    if count > have:  # a surface covered by k times as many splats needs each 1/sqrt(k) as wide
+        factor = (have / count) ** 0.5
+        noise = torch.randn(picked.means.shape, generator=torch.Generator().manual_seed(0))
+        picked.means = picked.means + noise * picked.scales * (1 - factor)
+        picked.scales = picked.scales * factor
+    return picked
+
+
+def _random_codes(identity: Identity, count: int) -> np.ndarray:
+    """Coefficients [count, K] as spread in training: standard deviation 1, within the limits met there."""
+    low, high = identity.limits.T
+    rng = np.random.default_rng(0)
+    return np.clip(rng.standard_normal((count, len(low))), low, high).astype(np.float32)
+
+
+def _talk(identity: Identity) -> dict[str, float]:
+    from dgtalker.talk import talk
+
+    with tempfile.TemporaryDirectory() as folder:
+        audio, video = Path(folder, "speech.wav"), Path(folder, "talking.mp4")
+        _write_speechlike(audio, TALK_SECONDS)
+        start = time.perf_counter()
+        talk(identity, audio, video, size=256, camera="front")
+        return {"audio_s": TALK_SECONDS, "wall_s": time.perf_counter() - start}
+
+
+def _write_speechlike(path: Path, seconds: float, rate: int = 16_000) -> None:
+    """A buzz with syllables: the time it takes does not depend on what is said."""
+    import soundfile
+
+    t = np.arange(int(seconds * rate)) / rate
+    buzz = sum(np.sin(2 * np.pi * 120 * k * t) / k for k in range(1, 20))
+    soundfile.write(path, (0.1 * buzz * np.clip(np.sin(2 * np.pi * 2 * t), 0, 1)).astype(np.float32), rate)
+
+
+def app_start_seconds() -> float:
+    """Seconds from starting app.py in a new process until its page is served and it has rendered a picture.
+
+    Raises RuntimeError if that does not happen within two minutes.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
+    with tempfile.TemporaryFile() as log:
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, str(APP)], cwd=APP.parent, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            while not _answers(f"http://127.0.0.1:{port}/"):
+                if process.poll() is not None or time.perf_counter() - start > APP_TIMEOUT:
+                    log.seek(0)
+                    tail = log.read()[-300:].decode(errors="replace")
+                    raise RuntimeError(f"app.py did not come up: {' '.join(tail.split())}")
+                time.sleep(0.05)
+            return time.perf_counter() - start
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _answers(url: str) -> bool:
+    try:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # localhost, never through a proxy
+        return opener.open(url, timeout=5).status == 200
+    except (urllib.error.URLError, OSError):
+        return False

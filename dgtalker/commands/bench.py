@@ -1,0 +1,27 @@
+"""bench [--json]"""
+
+from dgtalker.commands import common
+
+
+def configure(parser):
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--identity", help="shipped name, folder or hub repository; default: the first shipped one")
+    parser.add_argument("--no-app", action="store_true", help="skip starting the app")
+
+
+def run(args) -> None:
+    from dgtalker.bench import bench
+
+    report = bench(args.identity, with_app=not args.no_app)
+    if args.json:
+        common.print_json(report)
+        return
+    machine = report["machine"]
+    print(f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}, {machine['device']}")
+    for pixels, figures in report["render"].items():
+        print(f"render {pixels}²: {figures['gaussians']} Gaussians in {figures['ms']:.1f} ms")
+    for pixels, figures in report["frame"].items():
+        print(f"coefficients to pixels {pixels}²: {figures['fps']:.0f} frames/s")
+    print(f"talk: {report['talk']['audio_s']:.1f} s of audio in {report['talk']['wall_s']:.1f} s")
+    if report["app_start_s"] is not None:
+        print(f"app start to first picture: {report['app_start_s']:.1f} s")

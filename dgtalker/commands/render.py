@@ -1,0 +1,29 @@
+"""render IDENTITY -o OUT.png"""
+
+from dgtalker.commands import common
+
+
+def configure(parser):
+    parser.add_argument("identity", help="shipped name, folder or hub repository")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT.png")
+    parser.add_argument("--size", type=common.size, default=256, help="pixels, default 256")
+    parser.add_argument("--yaw", type=common.number, default=0.0, help="degrees; > 0: from the head's left")
+    parser.add_argument("--pitch", type=common.number, default=0.0, help="degrees; > 0 raises the camera")
+    parser.add_argument("--zoom", type=common.number, default=1.0)
+    parser.add_argument("--revision", help="of a hub repository")
+    common.add_set_option(parser)
+
+
+def run(args) -> None:
+    settings = common.parse_settings(args.settings)
+    output = common.check_output_file(args.output, (".png", ".jpg", ".jpeg", ".webp"))
+    from PIL import Image
+
+    from dgtalker.camera import orbit_camera
+    from dgtalker.identity import Identity
+    from dgtalker.render import render_frame
+
+    camera = orbit_camera(args.yaw, args.pitch, args.size, zoom=args.zoom)
+    identity = Identity.from_pretrained(args.identity, revision=args.revision)
+    gaussians = identity.frame(*identity.coefficients(settings))
+    Image.fromarray(render_frame(gaussians, camera)).save(output)

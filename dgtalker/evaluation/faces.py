@@ -1,0 +1,70 @@
+"""Landmarks of many pictures, read by MediaPipe in worker processes: both cores, and nothing but MediaPipe in there.
+
+Real and rendered frames go through the same detector, each frame on its own, so neither is smoothed over time.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+
+from dgtalker.video.landmarks import FACE_LANDMARKER, LANDMARKS, find_model, import_mediapipe
+
+CHUNK = 16  # pictures a task: enough to hide the cost of sending them
+_landmarker = None  # of this worker process
+
+
+class FaceReader:
+    """Reads landmarks with `processes` workers; a context manager.
+
+    Raises UserError if MediaPipe or its model is absent.
+    """
+
+    def __init__(self, model: str | Path | None = None, processes: int = 2):
+        import_mediapipe()
+        path = str(find_model(FACE_LANDMARKER, model))
+        processes = max(1, min(processes, os.cpu_count() or 1))
+        spawn = multiprocessing.get_context("spawn")  # a fork would copy the parent's threads half-way
+        self._pool = ProcessPoolExecutor(processes, mp_context=spawn, initializer=_start, initargs=(path,))
+
+    def __enter__(self) -> FaceReader:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def __call__(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """uint8 pictures [T] of [H,W,3] -> landmarks float32 [T,478,2] in pixels, NaN where no face was found."""
+        chunks = [np.stack(pictures[i : i + CHUNK]) for i in range(0, len(pictures), CHUNK)]
+        try:
+            return np.concatenate(list(self._pool.map(_read, chunks)))
+        except BrokenProcessPool as error:
+            raise RuntimeError("the landmark reader's process ended unexpectedly") from error
+
+
+def _start(model: str) -> None:
+    import atexit
+    import signal
+
+    from dgtalker.video.landmarks import Landmarker, block_metrics
+
+    global _landmarker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    block_metrics()
+    _landmarker = Landmarker(model, max_faces=1)
+    atexit.register(_landmarker.close)
+
+
+def _read(pictures: np.ndarray) -> np.ndarray:
+    points = np.full((len(pictures), LANDMARKS, 2), np.nan, np.float32)
+    for i, picture in enumerate(pictures):
+        faces = _landmarker.detect(picture)
+        if faces:
+            points[i] = faces[0].landmarks
+    return points
