@@ -73,9 +73,8 @@ class BakedHead(nn.Module):
 
         opacities = 1.0 / (1.0 + np.exp(-blend("logit_opacities")[:, 0]))
         quats = rotate_quats_numpy(arrays["base_quats"], blend("axis_angles"))
-        colors = np.clip(blend("colors"), 0.0, 1.0)
         return Gaussians(
-            *(torch.from_numpy(x) for x in (blend("means"), quats, np.exp(blend("log_scales")), opacities, colors))
+            *(torch.from_numpy(x) for x in (blend("means"), quats, np.exp(blend("log_scales")), opacities, blend("colors")))
         )
 
     def _prepare_arrays(self) -> dict[str, np.ndarray]:
@@ -114,7 +113,7 @@ def gaussians_from_baked(attributes: Mapping[str, Tensor], base_quats: Tensor) -
         quats=quaternion_multiply(base_quats, axis_angle_to_quaternion(attributes["axis_angles"])),
         scales=attributes["log_scales"].exp(),
         opacities=attributes["logit_opacities"][..., 0].sigmoid(),
-        colors=attributes["colors"].clamp(0, 1),
+        colors=attributes["colors"],
     )
 
 

@@ -57,10 +57,15 @@ class Navigation(nn.Module):
         self.register_buffer("unit", torch.ones(coefficients))  # training std of what the encoders emit
         self.register_buffer("limits", torch.tensor([-1e3, 1e3]).repeat(coefficients, 1))  # training range [K, 2]
 
-    def latent(self, a_exp: Tensor, a_lip: Tensor) -> Tensor:
-        """a_exp [..., n_exp], a_lip [..., n_lip] -> w [..., W]."""
+    def latent(self, a_exp: Tensor, a_lip: Tensor, frozen: str | None = None) -> Tensor:
+        """a_exp [..., n_exp], a_lip [..., n_lip] -> w [..., W]. `frozen`: "exp" or "lip", a branch without gradient."""
         b_exp, b_lip = self.blendshapes()
-        return self.w_can + self.w_scale * (a_exp @ b_exp.T + a_lip @ b_lip.T)
+        step_exp, step_lip = a_exp @ b_exp.T, a_lip @ b_lip.T
+        if frozen == "exp":
+            step_exp = step_exp.detach()
+        if frozen == "lip":
+            step_lip = step_lip.detach()
+        return self.w_can + self.w_scale * (step_exp + step_lip)
 
     def expression(self, features: Tensor, blink: Tensor) -> Tensor:
         """features [B, 2N, D], blink [B, N] in [0, 1] -> a_exp [B, N, n_exp]."""

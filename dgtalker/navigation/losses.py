@@ -1,0 +1,101 @@
+"""Masked cross-view supervision: what makes the two branches mean different parts of the face.
+
+Frame i gives the expression and its upper face, frame j the lips and its lower face; one set of splats must satisfy
+both pictures. With j != i the lip code is independent of the upper target, so L_up can only fall if B_lip stops
+touching the upper face: hence the gradients of both losses go to both branches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dgtalker.camera import Camera
+from dgtalker.gaussians import Gaussians
+from dgtalker.navigation.model import Navigation
+
+Renderer = Callable[[Gaussians, Camera], tuple[Tensor, Tensor]]
+GeneratorFunction = Callable[[Tensor], Gaussians]
+
+
+@dataclass(frozen=True)
+class CrossViewConfig:
+    """The variants of DESIGN section 3; the defaults are the method, the rest are its ablations."""
+
+    p_swap: float = 0.5  # probability that the lips come from another frame
+    routing: str = "both"  # "both" losses reach both branches, or each only its "own"
+    masks: bool = True  # False: both losses see the whole picture
+    gradient: float = 0.5  # weight of the image-gradient part of the reconstruction
+
+    def __post_init__(self):
+        assert self.routing in ("both", "own"), self.routing
+
+
+@dataclass(frozen=True)
+class View:
+    """One training frame with the sound around it."""
+
+    features: Tensor  # [2F, D] window of audio features
+    blink: Tensor  # [F] in [0, 1]
+    centre: int  # which of the F frames the picture shows
+    camera: Camera  # batch of one
+    image: Tensor  # [H, W, 3] head on white
+    mask_upper: Tensor  # [H, W, 1] soft
+    mask_lower: Tensor  # [H, W, 1] soft
+
+
+def cross_view_loss(
+    navigation: Navigation, generator: GeneratorFunction, render: Renderer, i: View, j: View, config: CrossViewConfig
+) -> tuple[Tensor, Tensor]:
+    """L_up of view i and L_low of view j (the same view when not swapped)."""
+    a_exp = navigation.expression(i.features[None], i.blink[None])[:, i.centre]  # [1, n_exp]
+    a_lip = navigation.lips(j.features[None])[:, j.centre]  # [1, n_lip]
+    cameras = Camera.stack([i.camera[0], j.camera[0]])
+    if config.routing == "both":
+        splats = generator(navigation.latent(a_exp, a_lip))[0]
+        images, _ = render(splats, cameras)
+        image_i, image_j = images[0], images[1]
+    else:
+        image_i = render(generator(navigation.latent(a_exp, a_lip, frozen="lip"))[0], cameras[:1])[0][0]
+        image_j = render(generator(navigation.latent(a_exp, a_lip, frozen="exp"))[0], cameras[1:])[0][0]
+    mask_up, mask_low = (
+        (i.mask_upper, j.mask_lower) if config.masks else (torch.ones_like(i.mask_upper), torch.ones_like(j.mask_lower))
+    )
+    return (
+        reconstruction(image_i, i.image, mask_up, config.gradient),
+        reconstruction(image_j, j.image, mask_low, config.gradient),
+    )
+
+
+def reconstruction(image: Tensor, target: Tensor, mask: Tensor, gradient: float = 0.5) -> Tensor:
+    """L1 of colours and of their gradients under a soft mask; images [..., H, W, 3], mask [..., H, W, 1]."""
+    error = (image - target) * mask
+    loss = error.abs().sum()
+    for dim in (-2, -3):  # the mask is part of the product, as in DESIGN: feathered, it adds no edges of its own
+        loss = loss + gradient * error.diff(dim=dim).abs().sum()
+    return loss / (3 * mask.sum()).clamp_min(1.0)
+
+
+def linear_cross_view_loss(
+    navigation: Navigation,
+    a_exp: Tensor,
+    a_lip: Tensor,
+    target_exp: Tensor,
+    target_lip: Tensor,
+    response: tuple[Tensor, Tensor],
+    routing: str = "both",
+) -> Tensor:
+    """The same objective with generator and renderer linearised around w_can: cheap enough for thousands of frames.
+
+    a_exp, a_lip [..., K]; target_exp (of frame i), target_lip (of frame j) [..., W]: fitted w - w_can, whitened;
+    response: factors R_up, R_low [r, W] with |R_up x|^2 = squared change of the upper face under the whitened step x.
+    """
+    b_exp, b_lip = navigation.blendshapes()
+    step_exp, step_lip = a_exp @ b_exp.T, a_lip @ b_lip.T
+    own = routing == "own"
+    up = step_exp + (step_lip.detach() if own else step_lip) - target_exp
+    low = step_lip + (step_exp.detach() if own else step_exp) - target_lip
+    return (up @ response[0].T).square().sum(-1).mean() + (low @ response[1].T).square().sum(-1).mean()

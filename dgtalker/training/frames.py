@@ -1,0 +1,150 @@
+"""All frames of a data set in one numbering: small tensors at hand, pictures read when asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgtalker.camera import Camera
+from dgtalker.video.dataset import Clip, Dataset
+
+# MediaPipe's 478 landmarks: corners and middles of the lips, corners of the eyes, forehead and chin.
+MOUTH_CORNERS, LIP_MIDDLES, INNER_LIPS = (61, 291), (0, 17), (13, 14)
+EYES = ((33, 133), (362, 263))
+FACE_ENDS = (10, 152)
+EMPHASIS = 3.0  # extra weight of the lips' and eyes' middle in whole-picture losses
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Ground truth of B frames."""
+
+    image: Tensor  # [B, H, W, 3] head on white
+    alpha: Tensor  # [B, H, W, 1]
+    emphasis: Tensor  # [B, H, W, 1] >= 1, larger around lips and eyes
+
+
+class Frames:
+    """Frames 0..T-1 of all clips, in order."""
+
+    def __init__(self, dataset: Dataset, device: str | torch.device = "cpu"):
+        self.dataset, self.device = dataset, torch.device(device)
+        self.clips: list[Clip] = list(dataset)
+        lengths = [len(clip) for clip in self.clips]
+        self.starts = np.cumsum([0, *lengths])  # first frame of every clip, and T
+        self.clip_of = np.repeat(np.arange(len(lengths)), lengths)  # [T]
+        self.expression, self.scores, self.blink, self.landmarks, self.world_to_camera, self.intrinsics = (
+            torch.cat([getattr(clip, key) for clip in self.clips]).float()
+            for key in ("expression", "scores", "blink", "landmarks", "world_to_camera", "intrinsics")
+        )
+        self.features = [clip.features.float() for clip in self.clips]  # each [2F, D]
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def place(self, frame: int) -> tuple[Clip, int]:
+        """The clip of a frame and its number in it."""
+        clip = int(self.clip_of[frame])
+        return self.clips[clip], int(frame - self.starts[clip])
+
+    def camera(self, index: list[int] | Tensor) -> Camera:
+        """Tracked cameras of frames, a batch."""
+        size = self.dataset.size
+        return Camera(self.world_to_camera[index], self.intrinsics[index], size, size).to(self.device)
+
+    def read(self, key: str, index: list[int]) -> Tensor:
+        """A uint8 picture tensor of frames as [B, H, W, C] in [0, 1]."""
+        rows = torch.stack([getattr(clip, key)[number] for clip, number in map(self.place, index)])
+        rows = rows.to(self.device).float() / 255
+        return rows if rows.ndim == 4 else rows[..., None]
+
+    def pictures(self, index: list[int]) -> Pictures:
+        """What the whole-picture losses compare with."""
+        return Pictures(self.read("images", index), self.read("alpha", index), self.emphasis(index))
+
+    def emphasis(self, index: list[int]) -> Tensor:
+        """[B, H, W, 1] weights: 1, and up to 1 + EMPHASIS around lips and eyes, where a viewer looks."""
+        size = self.dataset.size
+        grid = torch.arange(size) + 0.5
+        landmarks = self.landmarks[index]  # [B, 478, 2]
+        weight = torch.zeros(len(index), size, size)
+        for left, right in (MOUTH_CORNERS, *EYES):
+            a, b = landmarks[:, left], landmarks[:, right]
+            reach = 0.45 * (a - b).norm(dim=-1)[:, None, None].clamp_min(2)
+            centre = (a + b) / 2
+            dx, dy = grid[None, None] - centre[:, 0, None, None], grid[None, :, None] - centre[:, 1, None, None]
+            weight = torch.maximum(weight, (-(dx.square() + dy.square()) / (2 * reach.square())).exp())
+        return (1 + EMPHASIS * weight)[..., None].to(self.device)
+
+    def aperture(self) -> Tensor:
+        """[T] opening of the mouth: inner-lip distance in face heights."""
+        opening = (self.landmarks[:, INNER_LIPS[0]] - self.landmarks[:, INNER_LIPS[1]]).norm(dim=-1)
+        return opening / self._face_height()
+
+    def lip_width(self) -> Tensor:
+        """[T] distance of the mouth corners in face heights."""
+        return (self.landmarks[:, MOUTH_CORNERS[0]] - self.landmarks[:, MOUTH_CORNERS[1]]).norm(dim=-1) / (
+            self._face_height()
+        )
+
+    def _face_height(self) -> Tensor:
+        return (self.landmarks[:, FACE_ENDS[0]] - self.landmarks[:, FACE_ENDS[1]]).norm(dim=-1).clamp_min(1)
+
+    def view_direction(self) -> Tensor:
+        """[T, 3] direction of the optical axis in the head's frame: head pose, seen from the head."""
+        return self.world_to_camera[:, 2, :3]
+
+
+def rest_frames(frames: Frames, count: int = 24) -> Tensor:
+    """Frames in which the mouth is shut, the eyes are open and the face is near its median: the canonical expression."""
+    aperture, blink = frames.aperture(), frames.blink
+    closed = (aperture <= aperture.quantile(0.25)) & (blink <= blink.quantile(0.6))
+    candidates = closed.nonzero()[:, 0]
+    expression = frames.expression[candidates]
+    distance = (expression - expression.median(dim=0).values).norm(dim=-1)
+    return candidates[distance.argsort()[:count]]
+
+
+def choose_pivots(frames: Frames, count: int, seed: int = 0) -> list[int]:
+    """Frames that cover mouth, expression, blink and pose: the extremes first, then k-means++ (D^2) draws.
+
+    Returns at most `count` sorted frame numbers, the rest frame among them.
+    """
+    columns = torch.cat(
+        [
+            _principal(frames.expression, 10),
+            2 * _whiten(torch.stack([frames.aperture(), frames.lip_width(), frames.blink], dim=-1)),
+            1.5 * _whiten(frames.view_direction()[:, :2]),
+        ],
+        dim=-1,
+    )
+    chosen = [int(rest_frames(frames, 1)[0])]
+    for column in columns.T:
+        chosen += [int(column.argmin()), int(column.argmax())]
+    chosen = list(dict.fromkeys(chosen))[:count]
+    draw = torch.Generator().manual_seed(seed)
+    distance = torch.cdist(columns, columns[chosen]).amin(dim=1)
+    while len(chosen) < min(count, len(frames)):
+        weights = distance.clamp(max=float(distance.quantile(0.98))).square()  # tracking failures must not win
+        if float(weights.sum()) == 0:
+            break
+        pick = int(torch.multinomial(weights, 1, generator=draw))
+        chosen.append(pick)
+        distance = torch.minimum(distance, (columns - columns[pick]).norm(dim=-1))
+        distance[pick] = 0
+    return sorted(set(chosen))
+
+
+def _whiten(columns: Tensor) -> Tensor:
+    return (columns - columns.mean(dim=0)) / columns.std(dim=0).clamp_min(1e-6)
+
+
+def _principal(columns: Tensor, count: int) -> Tensor:
+    """The first principal components, in units of the first one's standard deviation."""
+    centred = columns - columns.mean(dim=0)
+    _, _, directions = torch.linalg.svd(centred[:: max(1, len(centred) // 4000)], full_matrices=False)
+    scores = centred @ directions[:count].T
+    return scores / scores[:, 0].std().clamp_min(1e-6)
