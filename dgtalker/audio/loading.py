@@ -101,7 +101,8 @@ def _read_soundfile(path: Path, rate: int) -> Iterator[np.ndarray]:
 def _ffmpeg_blocks(path: Path, rate: int) -> Iterator[np.ndarray]:
     """Decode with ffmpeg through a pipe; whatever could be decoded of a truncated file is kept."""
     command = [ffmpeg_exe(), "-v", "error", "-nostdin", "-protocol_whitelist", "file,pipe", "-i", str(path.resolve())]
-    command += ["-map", "0:a:0", "-ac", "1", "-ar", str(rate), "-f", "f32le", "pipe:1"]
+    command += ["-map", "0:a:0", "-af", f"aresample={rate}:async=1:first_pts=0"]  # a late start stays late
+    command += ["-ac", "1", "-f", "f32le", "pipe:1"]
     log = tempfile.TemporaryFile()  # a file, not a pipe: a damaged input's complaints would fill a pipe and block
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
     got_sound = False
