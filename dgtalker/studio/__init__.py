@@ -1,1 +1,41 @@
 """The studio: the Gradio interface. Nothing else in the package imports Gradio."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+UPLOAD_LIMIT = "64mb"
+
+
+def launch(host: str | None = None, port: int | None = None, engine: Any = None, **options: Any):
+    """Serve the studio; blocks until stopped unless prevent_thread_lock=True is among the options for Gradio's launch.
+
+    None leaves host and port to Gradio: its environment variables, else 127.0.0.1 and the first free one from 7860. Raises UserError where Gradio is not installed.
+    """
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    from dgtalker.errors import UserError
+    from dgtalker.studio.engine import Engine
+
+    engine = engine or Engine()
+    threading.Thread(target=engine.warm_up, name="dgtalker-warm-up", daemon=True).start()  # beside Gradio's own import
+    try:
+        from dgtalker.studio.layout import build
+    except ModuleNotFoundError as error:
+        if error.name != "gradio":
+            raise
+        raise UserError("The studio needs Gradio: pip install -r requirements.txt.") from error
+    from dgtalker.studio.theme import CSS, theme
+
+    return build(engine).launch(
+        server_name=host,
+        server_port=port,
+        theme=theme(),
+        css=CSS.read_text(encoding="utf-8"),
+        max_file_size=UPLOAD_LIMIT,
+        footer_links=[],
+        ssr_mode=False,
+        show_error=True,
+        **options,
+    )

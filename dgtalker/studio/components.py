@@ -1,4 +1,4 @@
-"""The three custom components (gallery, viewport, sliders): HTML, CSS and JavaScript from assets/, Python behind them."""
+"""The three custom components, gallery, viewport and sliders: their HTML, CSS and JavaScript lie in assets/."""
 
 from __future__ import annotations
 

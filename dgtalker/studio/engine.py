@@ -1,4 +1,4 @@
-"""What the studio asks of the engine: identities, frames, splats and talking videos. Heavy imports wait for first use."""
+"""What the studio asks of the engine: identities, frames, splats and videos. Heavy imports wait for first use."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from dgtalker.studio.view import View, parse_view
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL import Image
 
     from dgtalker.gaussians import Gaussians
     from dgtalker.identity import Identity
 
 log = logging.getLogger(__name__)
 LOADED_IDENTITIES = 4  # heads kept in memory
+PREVIEW_SIZE = 192  # pixels in the gallery
 CACHED_POSES = 8  # splats kept, so that a camera-only move does not run the head again
 
 
@@ -38,10 +40,10 @@ class Engine:
     # -- identities -------------------------------------------------------------------------------
 
     def gallery(self) -> list[dict[str, Any]]:
-        """Every shipped identity as {name, preview: data URL or None}; cheap, loads no model."""
+        """Every shipped identity as {name, title, preview: data URL or None}; cheap, loads no model."""
         from dgtalker.identity import list_identities
 
-        return [{"name": name, "preview": self._preview(name)} for name in list_identities()]
+        return [self._card(name) for name in list_identities()]
 
     def describe(self, name: Any) -> dict[str, Any]:
         """{name, exp_names, lip_names} of one identity, which it loads."""
@@ -64,26 +66,52 @@ class Engine:
     def _identity(self, name: Any) -> Identity:
         from dgtalker.identity import Identity, list_identities
 
-        if name in self._identities:
-            self._identities.move_to_end(name)
-            return self._identities[name]
-        known = list_identities()
+        known = list_identities()  # asked every time: the names on disk are the only ones served
         if not isinstance(name, str) or name not in known:
             raise UserError(f"There is no identity called {str(name)[:60]!r}: pick one from the gallery.")
-        self._identities[name] = Identity.from_pretrained(name)
-        while len(self._identities) > LOADED_IDENTITIES:
-            self._identities.popitem(last=False)
+        if name not in self._identities:
+            self._identities[name] = Identity.from_pretrained(name, device=self._device())
+            if len(self._identities) > LOADED_IDENTITIES:
+                self._identities.popitem(last=False)
+        self._identities.move_to_end(name)
         return self._identities[name]
 
     @staticmethod
-    def _preview(name: str) -> str | None:
-        from dgtalker.identity import preview_path
+    def _card(name: str) -> dict[str, Any]:
+        from dgtalker.identity import KIND, PREVIEW_FILE
+        from dgtalker.pretrained import read_config, resolve
 
-        path = preview_path(name)
-        if path is None or not Path(path).is_file():
-            return None
-        kind = "jpeg" if Path(path).suffix.lower() in {".jpg", ".jpeg"} else Path(path).suffix.lower().lstrip(".")
-        return f"data:image/{kind};base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
+        title, preview = name, None
+        try:
+            folder = resolve(name, KIND)
+            title = str(read_config(folder, KIND).get("title") or name)
+            if (folder / PREVIEW_FILE).is_file():
+                from PIL import Image
+
+                with Image.open(folder / PREVIEW_FILE) as image:
+                    image.thumbnail((PREVIEW_SIZE, PREVIEW_SIZE))
+                    preview = "data:image/jpeg;base64," + _encode(image.convert("RGB"), "JPEG", quality=88)
+        except (UserError, OSError) as error:  # a damaged folder stays listed: opening it says what is wrong
+            log.warning("identity %s: %s", name, error)
+        return {"name": name, "title": title, "preview": preview}
+
+    @staticmethod
+    def _device() -> str:
+        import torch
+
+        from dgtalker.render.gsplat_backend import gsplat_available
+
+        return "cuda" if torch.cuda.is_available() and gsplat_available() else "cpu"
+
+    def warm_up(self) -> None:
+        """Draw the first identity once, so that the first visitor does not wait for imports and compilers."""
+        try:
+            name = next(iter(self.gallery()))["name"]
+            self.frame(self.parse({"identity": name}))
+        except StopIteration:
+            return
+        except Exception as error:
+            log.warning("could not warm up: %s", error)
 
     # -- pictures ---------------------------------------------------------------------------------
 
@@ -92,14 +120,9 @@ class Engine:
         if view.pose in self._poses:
             self._poses.move_to_end(view.pose)
             return self._poses[view.pose]
-        import torch
-
         identity = self._identity(view.identity)
-        a_exp, a_lip = torch.tensor(view.exp), torch.tensor(view.lip)
-        with torch.no_grad():
-            if view.blink:
-                a_exp = a_exp + torch.as_tensor(identity.blink_coefficients(torch.tensor([view.blink])))[0].to(a_exp)
-            gaussians = identity.gaussians(a_exp, a_lip)
+        a_exp, a_lip = identity.coefficients(view.edits)
+        gaussians = identity.frame(a_exp, a_lip) if identity.device.type == "cpu" else identity.gaussians(a_exp, a_lip)
         self._poses[view.pose] = gaussians
         while len(self._poses) > CACHED_POSES:
             self._poses.popitem(last=False)
@@ -112,7 +135,7 @@ class Engine:
 
         camera = orbit_camera(yaw=view.yaw, pitch=view.pitch, size=view.size, zoom=view.zoom)
         with self._lock:
-            return render_frame(self.splats(view), camera, background=(1.0, 1.0, 1.0))
+            return render_frame(self.splats(view), camera)
 
     def frame(self, view: View, quality: int = 88) -> dict[str, Any]:
         """The view as {jpeg: base64, size, ms}, `ms` being the engine's own time."""
@@ -139,16 +162,10 @@ class Engine:
 
     # -- capabilities -----------------------------------------------------------------------------
 
-    @staticmethod
-    def badges() -> dict[str, str]:
+    def badges(self) -> dict[str, str]:
         """{device, renderer}: what this machine draws with, in words."""
-        import torch
-
-        if torch.cuda.is_available():
-            from importlib.util import find_spec
-
-            return {"device": "GPU", "renderer": "gsplat" if find_spec("gsplat") else "numba"}
-        return {"device": "CPU", "renderer": "numba"}
+        on_gpu = self._device() == "cuda"
+        return {"device": "GPU" if on_gpu else "CPU", "renderer": "gsplat" if on_gpu else "numba"}
 
     # -- talking ----------------------------------------------------------------------------------
 
@@ -187,11 +204,12 @@ class Engine:
         return video, table
 
 
-def _encode(image: np.ndarray, kind: str, **options: Any) -> str:
+def _encode(image: np.ndarray | Image.Image, kind: str, **options: Any) -> str:
+    """The image as a file of that kind, in base64."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, kind, **options)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, kind, **options)
     return base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -15,9 +15,10 @@ from dgtalker.studio.engine import Engine
 from dgtalker.studio.sessions import Session
 
 log = logging.getLogger(__name__)
-CAMERAS = {"Front": "front", "Spiral": "spiral", "As set by hand": "hand"}
+CAMERAS = {"Front": "front", "Spiral": "spiral", "By hand": "hand"}
 SIZES = (256, 384, 512)  # pixels
 POLL_SECONDS = 0.1
+SILENCE = 1e-3  # full scale is 1: a recording that never gets louder holds no speech
 
 
 @dataclass(frozen=True)
@@ -43,24 +44,13 @@ class Job:
 
 
 def check_audio(path: str | None, longest: float) -> None:
-    """UserError unless `path` names an audio file of at most `longest` seconds that can be read from its header."""
+    """UserError unless `path` is a readable recording of at most `longest` seconds in which something can be heard."""
     if not path:
         raise UserError("There is no audio yet: upload a file, record yourself or take an example.")
-    if Path(path).stat().st_size == 0:
-        raise UserError("The audio file is empty: choose another one.")
-    seconds = duration(path)
-    if seconds is not None and seconds > longest:
-        raise UserError(f"The audio lasts {seconds:.0f} s: the studio takes at most {longest:.0f} s.")
+    from dgtalker.audio.loading import load_audio
 
-
-def duration(path: str) -> float | None:
-    """Seconds of audio as its header says, None where only decoding would tell."""
-    import soundfile
-
-    try:
-        return soundfile.info(path).duration
-    except soundfile.SoundFileError:
-        return None
+    if abs(load_audio(path, max_seconds=longest)).max() < SILENCE:
+        raise UserError("The recording is silent: check the microphone, or choose another file.")
 
 
 def run(engine: Engine, job: Job, session: Session, longest: float) -> Iterator[Progress]:

@@ -14,13 +14,11 @@ from dgtalker.studio import components
 from dgtalker.studio.engine import Engine
 from dgtalker.studio.generate import CAMERAS, SIZES, Job, Progress, run
 from dgtalker.studio.sessions import Sessions
-from dgtalker.studio.theme import CSS, theme
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 EXAMPLE_LABELS = {"ljspeech-printing.flac": "A woman reading", "jfk-ask-not.flac": "A man speaking"}
 QUEUE_LIMIT = 16  # waiting users
-UPLOAD_LIMIT = "64mb"
-KEEP_SECONDS = 24 * 3600
+KEEP_SECONDS = 6 * 3600
 NOTE = (
     "Everything shown here is synthetic: it was never said by the person it resembles. Animate only people who agreed "
     "to it, and say that the result is synthetic wherever you share it."
@@ -54,22 +52,22 @@ def build(engine: Engine | None = None) -> gr.Blocks:
         gr.HTML((components.ASSETS / "header.html").read_text(encoding="utf-8"), elem_id="dg-header")
         with gr.Row(elem_id="dg-main"):
             with gr.Column(elem_id="dg-left", min_width=0):
-                with gr.Group(elem_classes="dg-card"):
+                with gr.Column(elem_classes="dg-card", min_width=0):
                     gr.HTML('<h2 class="dg-title">Identity</h2>')
                     components.gallery(engine)
-                with gr.Group(elem_classes="dg-card"):
+                with gr.Column(elem_classes="dg-card", min_width=0):
                     gr.HTML('<h2 class="dg-title">Voice</h2>')
                     audio = gr.Audio(
                         label="Speech", sources=["upload", "microphone"], type="filepath", show_label=False,
                         elem_id="dg-audio", editable=False, buttons=[],
                     )  # fmt: skip
                     _examples(audio)
-                    with gr.Accordion("Take the expression from another recording", open=False):
+                    with gr.Accordion("Expression from another voice", open=False):
                         other = gr.Audio(
                             label="Expression from", sources=["upload", "microphone"], type="filepath",
                             show_label=False, elem_id="dg-other-audio", editable=False, buttons=[],
                         )  # fmt: skip
-                with gr.Group(elem_classes="dg-card"):
+                with gr.Column(elem_classes="dg-card", min_width=0):
                     gr.HTML('<h2 class="dg-title">Video</h2>')
                     camera = gr.Radio(list(CAMERAS), value="Front", label="Camera", elem_id="dg-camera")
                     size = gr.Radio([(f"{s} px", s) for s in SIZES], value=SIZES[0], label="Size", elem_id="dg-size")
@@ -87,16 +85,15 @@ def build(engine: Engine | None = None) -> gr.Blocks:
                     table = gr.DownloadButton(
                         "Download the coefficients (CSV)", visible=False, size="sm", elem_id="dg-table"
                     )
-            with gr.Column(elem_id="dg-right", min_width=0), gr.Group(elem_classes="dg-card"):
+            with gr.Column(elem_id="dg-right", min_width=0), gr.Column(elem_classes="dg-card", min_width=0):
                 components.sliders()
         gr.HTML(f'<p class="dg-note">{NOTE}</p>')
 
         def on_generate(
             data: Any, audio: str | None, camera: str, size: int, other: str | None, request: gr.Request
         ) -> Iterator[dict]:
-            session, folder = sessions.start_job(request.session_hash)
+            session = sessions.start_job(request.session_hash)
             job = Job(data, audio, camera, size, other)
-            yield {generate: gr.update(visible=False), cancel: gr.update(visible=True)}
             for progress in run(engine, job, session, limit):
                 yield show(progress)
 
@@ -112,6 +109,16 @@ def build(engine: Engine | None = None) -> gr.Blocks:
                 }
             return changes
 
+        def on_click() -> dict:
+            return {
+                generate: gr.update(visible=False),
+                cancel: gr.update(visible=True),
+                report: status("working", "Waiting for a free place"),
+            }
+
+        def on_failure() -> dict:
+            return show(Progress("failed", "The studio could not take the job: try again in a moment."))
+
         def on_cancel(request: gr.Request) -> dict:
             sessions.cancel(request.session_hash)
             return show(Progress("cancelled", "Cancelled. Your sliders and settings are as you left them."))
@@ -119,20 +126,15 @@ def build(engine: Engine | None = None) -> gr.Blocks:
         def on_unload(request: gr.Request) -> None:
             sessions.drop(request.session_hash)
 
-        job = generate.click(
-            on_generate,
-            inputs=[view, audio, camera, size, other],
-            outputs=[generate, cancel, report, video, table, tabs],
-            js=SEND_VIEW,
-            concurrency_limit=1,
-            concurrency_id="talk",
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        cancel.click(
-            on_cancel, outputs=[generate, cancel, report, video, table, tabs], cancels=[job], queue=False,
-            show_progress="hidden", api_visibility="private",
+        outputs = [generate, cancel, report, video, table, tabs]
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        clicked = generate.click(on_click, outputs=outputs, queue=False, **quiet)
+        job = clicked.then(
+            on_generate, [view, audio, camera, size, other], outputs, js=SEND_VIEW, concurrency_limit=1,
+            concurrency_id="talk", **quiet,
         )  # fmt: skip
+        job.failure(on_failure, outputs=outputs, queue=False, **quiet)
+        cancel.click(on_cancel, outputs=outputs, cancels=[job], queue=False, **quiet)
         page.unload(on_unload)
     page.queue(max_size=QUEUE_LIMIT, default_concurrency_limit=4)
     return page
@@ -145,18 +147,3 @@ def _examples(audio: gr.Audio) -> None:
             [[str(f)] for f in files], [audio], example_labels=[EXAMPLE_LABELS[f.name] for f in files],
             label="Or try", elem_id="dg-examples",
         )  # fmt: skip
-
-
-def launch(host: str = "127.0.0.1", port: int | None = None, engine: Engine | None = None, **options: Any):
-    """Build the page and serve it; blocks until stopped unless prevent_thread_lock=True is given."""
-    return build(engine).launch(
-        server_name=host,
-        server_port=port,
-        theme=theme(),
-        css=CSS.read_text(encoding="utf-8"),
-        max_file_size=UPLOAD_LIMIT,
-        footer_links=[],
-        ssr_mode=False,
-        show_error=True,
-        **options,
-    )

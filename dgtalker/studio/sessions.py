@@ -24,8 +24,8 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
-    def start_job(self, key: str) -> tuple[Session, Path]:
-        """The user's session with a fresh stop switch, and a new folder for one job (the previous job's is deleted)."""
+    def start_job(self, key: str) -> Session:
+        """A session with a new folder and a fresh stop switch; the user's previous job is stopped, its folder gone."""
         with self._lock:
             old = self._sessions.get(key)
             if old:
@@ -33,7 +33,7 @@ class Sessions:
                 shutil.rmtree(old.folder, ignore_errors=True)
             session = Session(Path(tempfile.mkdtemp(prefix="dgtalker-")))
             self._sessions[key] = session
-        return session, session.folder
+        return session
 
     def cancel(self, key: str) -> None:
         """Ask the user's running job to stop; nothing happens when there is none."""

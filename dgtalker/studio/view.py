@@ -51,9 +51,10 @@ def _offsets(values: Any, names: Sequence[str], group: str) -> tuple[float, ...]
 
 
 def parse_view(data: Any, exp_names: Sequence[str], lip_names: Sequence[str]) -> View:
-    """A `View` from what the browser sent: {identity, exp, lip, blink, yaw, pitch, zoom, size}, all but identity optional.
+    """A `View` from what the browser sent: {identity, exp, lip, blink, yaw, pitch, zoom, size}.
 
-    Raises UserError for anything that is not a finite number or does not fit the identity; values out of range are clamped.
+    All but identity are optional; values out of range are clamped. Raises UserError for anything that is not a finite
+    number or does not fit the identity.
     """
     if not isinstance(data, Mapping):
         raise UserError("The request is not a view: reload the page.")

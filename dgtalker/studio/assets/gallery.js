@@ -34,7 +34,7 @@ function build() {
     cards.append(note);
     return store.fail("There is no head to show yet.");
   }
-  for (const { name, preview } of identities) {
+  for (const { name, title, preview } of identities) {
     const card = document.createElement("button");
     Object.assign(card, { type: "button", className: "card" });
     card.dataset.name = name;
@@ -42,10 +42,11 @@ function build() {
     const face = document.createElement(preview ? "img" : "span");
     face.className = preview ? "face" : "face none";
     if (preview) Object.assign(face, { src: preview, alt: "", draggable: false });
-    else face.textContent = name[0].toUpperCase();
+    else face.textContent = title[0].toUpperCase();
     const label = document.createElement("span");
     label.className = "name";
-    label.textContent = name;
+    label.textContent = title;
+    card.title = title;
     card.append(face, label);
     cards.append(card);
   }

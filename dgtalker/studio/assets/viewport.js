@@ -155,6 +155,7 @@ server.badges().then((badges) => { readout.engine.textContent = `${badges.device
 store.subscribe((what) => {
   if (what === "failed") return say(store.failure, true);
   if (what === "identity" && !drawn) say("Waking the head up…");
+  if (what === "coefficients" && !canvas.offsetParent) document.querySelector("#dg-tabs [role=tab]")?.click(); // show it
   moved();
 });
 if (store.state.identity) moved();
