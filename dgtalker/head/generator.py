@@ -90,7 +90,7 @@ class Generator(nn.Module):
         self.config = config = config or GeneratorConfig()
         self.template = template = template or HeadTemplate.load()
         atlas = template.atlas(config.map_size)
-        rest = _tensor_field(template, "vertices").float()
+        rest = template.vertices.float()
         n_shape, n_expression = len(template.shape_basis), len(template.expression_basis)
         sizes = (n_shape, n_expression, config.appearance_dim, config.hair_dim)
         self.slices: dict[str, slice] = {}
@@ -257,7 +257,7 @@ class Generator(nn.Module):
 def template_fingerprint(template: HeadTemplate) -> str:
     """Short hash of what w's geometry and the texel order depend on; stored with every prior."""
     digest = hashlib.sha256()
-    for value in (_tensor_field(template, "vertices"), template.shape_basis, template.expression_basis):
+    for value in (template.vertices, template.shape_basis, template.expression_basis):
         digest.update(value.detach().cpu().to(torch.float16).contiguous().numpy().tobytes())
     digest.update(template.triangles.detach().cpu().to(torch.int32).contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -298,8 +298,3 @@ def footprint_log_scales(
     # A sliver is useless: keep the in-plane axes within a factor of three.
     extent = torch.maximum(extent, extent.max(-1, keepdim=True).values / 3)
     return torch.cat([extent, smaller * thin], -1).log()
-
-
-def _tensor_field(template: HeadTemplate, name: str) -> Tensor:
-    value = getattr(template, name)
-    return value if isinstance(value, Tensor) else getattr(template, f"rest_{name}")
