@@ -1,0 +1,1 @@
+"""Synthetic people with known shape, expression and appearance, for training and measuring the prior."""
