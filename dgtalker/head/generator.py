@@ -28,6 +28,8 @@ from dgtalker.head.template import HeadTemplate
 RESIDUALS = {"offset": 3, "color": 3, "log_scale": 3, "axis_angle": 3, "logit_opacity": 1}
 # How far an unbounded residual may go, per channel group; offsets are bounded per texel instead (decimetres).
 RESIDUAL_RANGE = {"color": 1.0, "log_scale": 1.5, "axis_angle": 1.0, "logit_opacity": 6.0}
+# Walls close behind the skin: splats as wide as elsewhere would show through it where the surface slants.
+INNER_PARTS = ("mouth_cavity", "eye_socket")
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,9 @@ class Generator(nn.Module):
         self.color_mean = nn.Parameter(torch.full((n, 3), 0.5))
         self.color_basis = nn.Parameter(torch.zeros(config.appearance_dim, n, 3))
         self.offset_mean = nn.Parameter(torch.zeros(n, 3))  # in the texel's frame (t, b, n), decimetres
-        self.log_scale_mean = nn.Parameter(footprint_log_scales(self.surface, rest, rowcol, part))
+        inner = torch.tensor([name in INNER_PARTS for name in template.part_names])[part]
+        log_scales = footprint_log_scales(self.surface, rest, rowcol, part)
+        self.log_scale_mean = nn.Parameter(log_scales - 0.5 * inner[:, None])
         self.axis_angle_mean = nn.Parameter(torch.zeros(n, 3))
         self.logit_opacity_mean = nn.Parameter(torch.full((n,), 3.0))
         # Hair shell: offset in the texel's frame (3) and logit opacity (1) per component.
