@@ -61,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = build_parser(command).parse_args(argv)
         return _module(args.command).run(args) or 0
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
+    except KeyboardInterrupt as stop:  # trainings say how to go on
+        print(str(stop) or "Stopped.", file=sys.stderr)
         return INTERRUPTED
     except UserError as error:
         return _fail(error, str(error), code=2)

@@ -8,7 +8,6 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,13 @@ def number(text: str) -> float:
     return value
 
 
+def positive_minutes(value: float) -> float:
+    """Raises UserError unless `value` is above zero."""
+    if value <= 0:
+        raise UserError(f"--max-minutes must be above zero, not {value:g}.")
+    return value
+
+
 def add_set_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
@@ -49,30 +55,6 @@ def add_set_option(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="set coefficients, in training standard deviations: lip3=1.5 exp1=-1; blink runs from 0 to 1",
     )
-
-
-def parse_settings(settings: Iterable[str]) -> dict[str, float]:
-    """["lip3=1.5", "blink=1"] -> {"lip3": 1.5, "blink": 1.0}.
-
-    Raises UserError for anything that is not NAME=finite number, and for a blink outside 0..1. Which names there are
-    is the identity's to say: Identity.coefficients.
-    """
-    values = {}
-    for setting in settings:
-        name, separator, text = setting.partition("=")
-        name = name.strip()
-        try:
-            value = float(text)
-        except ValueError:
-            value = None
-        if not separator or not name or value is None:
-            raise UserError(f"--set needs NAME=VALUE, for instance lip3=1.5, not {setting!r}.")
-        if not math.isfinite(value):
-            raise UserError(f"Coefficient {name} must be a finite number, not {text.strip()}.")
-        if name == "blink" and not 0 <= value <= 1:
-            raise UserError(f"blink runs from 0 (open) to 1 (closed), not {text.strip()}.")
-        values[name] = value
-    return values
 
 
 def check_output_file(path: str | Path, suffixes: tuple[str, ...] = ()) -> Path:

@@ -11,9 +11,11 @@ def configure(parser):
 
 
 def run(args) -> None:
-    settings = common.parse_settings(args.settings)
     output = common.check_output_file(args.output, (".ply",))
     from dgtalker.identity import Identity
+    from dgtalker.performance import check_edits, parse_edits
 
+    settings = parse_edits(args.settings)
     identity = Identity.from_pretrained(args.identity, revision=args.revision)
+    check_edits(settings, identity.exp_names + identity.lip_names)
     identity.frame(*identity.coefficients(settings)).save_ply(output)

@@ -15,15 +15,17 @@ def configure(parser):
 
 
 def run(args) -> None:
-    settings = common.parse_settings(args.settings)
     output = common.check_output_file(args.output, (".png", ".jpg", ".jpeg", ".webp"))
     from PIL import Image
 
     from dgtalker.camera import orbit_camera
     from dgtalker.identity import Identity
+    from dgtalker.performance import check_edits, parse_edits
     from dgtalker.render import render_frame
 
     camera = orbit_camera(args.yaw, args.pitch, args.size, zoom=args.zoom)
+    settings = parse_edits(args.settings)
     identity = Identity.from_pretrained(args.identity, revision=args.revision)
+    check_edits(settings, identity.exp_names + identity.lip_names)
     gaussians = identity.frame(*identity.coefficients(settings))
     Image.fromarray(render_frame(gaussians, camera)).save(output)

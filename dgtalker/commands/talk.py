@@ -16,16 +16,16 @@ def configure(parser):
 
 
 def run(args) -> None:
-    settings = common.parse_settings(args.settings)
     audio = common.check_input_file(args.audio, "audio file")
     expression = args.expression_from and common.check_input_file(args.expression_from, "audio file")
     output = common.check_output_file(args.output, (".mp4",))
     table = args.save_coefficients and common.check_output_file(args.save_coefficients, (".csv",))
     from dgtalker.identity import Identity
+    from dgtalker.performance import parse_edits
     from dgtalker.talk import talk
 
+    edits = parse_edits(args.settings)
     identity = Identity.from_pretrained(args.identity, revision=args.revision)
-    identity.coefficients(settings)  # unknown names are refused before anything is read
     with common.Progress("talk") as progress:
         talk(
             identity,
@@ -34,7 +34,7 @@ def run(args) -> None:
             size=args.size,
             camera=args.camera,
             expression_from=expression or None,
-            edits=settings,
+            edits=edits,
             save_coefficients=table or None,
             progress=progress,
         )

@@ -41,17 +41,6 @@ def test_wrong_usage_is_one_sentence_and_code_2(capsys, argv):
     assert code == 2 and out == "" and err.startswith("error: ") and err.count("\n") == 1
 
 
-def test_settings_are_parsed():
-    assert common.parse_settings(["lip3=1.5", "blink=1"]) == {"lip3": 1.5, "blink": 1.0}
-    assert common.parse_settings(["exp1=-.5"]) == {"exp1": -0.5}
-
-
-@pytest.mark.parametrize("text", ["lip1", "=1", "lip1=", "lip1=much", "lip1=nan", "lip1=inf", "blink=1.5", "blink=-1"])
-def test_bad_settings_are_refused(text):
-    with pytest.raises(UserError):
-        common.parse_settings([text])
-
-
 def test_set_may_be_repeated_or_given_several_values():
     args = cli.build_parser("render").parse_args(
         ["render", "x", "-o", "y.png", "--set", "lip1=1", "lip2=2", "--set", "blink=1"]

@@ -1,0 +1,33 @@
+"""preprocess SOURCE... -o DATASET"""
+
+from dgtalker.commands import common
+
+
+def configure(parser):
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="videos of one person, or folders of them")
+    parser.add_argument("-o", "--output", required=True, metavar="DATASET")
+    parser.add_argument("--face-landmarker", metavar="FILE", help="MediaPipe face_landmarker.task")
+    parser.add_argument("--segmenter", metavar="FILE", help="MediaPipe selfie_segmenter.tflite")
+    parser.add_argument(
+        "--like", metavar="DATASET", help="take shape, crop and scales from this data set: for held-out clips"
+    )
+    parser.add_argument(
+        "--features", choices=["whisper-tiny.en", "log-mel"], default="whisper-tiny.en", help="what hears the sound"
+    )
+
+
+def run(args) -> None:
+    output = common.check_output_folder(args.output)
+    from dgtalker.video.preprocess import PreprocessConfig, preprocess
+
+    with common.Progress("preprocess") as progress:
+        dataset = preprocess(
+            args.sources,
+            output,
+            face_landmarker=args.face_landmarker,
+            segmenter=args.segmenter,
+            like=args.like,
+            config=PreprocessConfig(feature_kind=args.features),
+            progress=progress,
+        )
+    print(f"{args.output}: {len(dataset)} clips, {dataset.frames} frames")
