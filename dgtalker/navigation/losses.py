@@ -87,15 +87,19 @@ def linear_cross_view_loss(
     target_lip: Tensor,
     response: tuple[Tensor, Tensor],
     routing: str = "both",
+    velocity: float = 0.1,
 ) -> Tensor:
     """The same objective with generator and renderer linearised around w_can: cheap enough for thousands of frames.
 
-    a_exp, a_lip [..., K]; target_exp (of frame i), target_lip (of frame j) [..., W]: fitted w - w_can, whitened;
-    response: factors R_up, R_low [r, W] with |R_up x|^2 = squared change of the upper face under the whitened step x.
+    a_exp, a_lip [B, F, K] of runs of frames; target_exp (of frames i), target_lip (of frames j) [B, F, W]: their fitted
+    w - w_can, whitened. response: factors R_up, R_low [r, W] such that |R_up x|^2 is the squared change of the upper
+    face under the whitened step x. `velocity` weighs the same for differences in time (EDTalk).
     """
     b_exp, b_lip = navigation.blendshapes()
     step_exp, step_lip = a_exp @ b_exp.T, a_lip @ b_lip.T
     own = routing == "own"
-    up = step_exp + (step_lip.detach() if own else step_lip) - target_exp
-    low = step_lip + (step_exp.detach() if own else step_exp) - target_lip
-    return (up @ response[0].T).square().sum(-1).mean() + (low @ response[1].T).square().sum(-1).mean()
+    up = (step_exp + (step_lip.detach() if own else step_lip) - target_exp) @ response[0].T
+    low = (step_lip + (step_exp.detach() if own else step_exp) - target_lip) @ response[1].T
+    return sum(
+        error.square().sum(-1).mean() + velocity * error.diff(dim=-2).square().sum(-1).mean() for error in (up, low)
+    )

@@ -99,7 +99,7 @@ class Frames:
 
 
 def rest_frames(frames: Frames, count: int = 24) -> Tensor:
-    """Frames in which the mouth is shut, the eyes are open and the face is near its median: the canonical expression."""
+    """Frames with the mouth shut, the eyes open and the face near its median: the canonical expression."""
     aperture, blink = frames.aperture(), frames.blink
     closed = (aperture <= aperture.quantile(0.25)) & (blink <= blink.quantile(0.6))
     candidates = closed.nonzero()[:, 0]

@@ -1,4 +1,4 @@
-"""Stage I, inversion: the anchor w_can, pivots w_t of chosen frames, and with them a latent for every frame; G is frozen.
+"""Stage I, inversion: the anchor w_can, pivots w_t of chosen frames, then a latent for every frame; G is frozen.
 
     w_t = w_can + w_std * deviation_t
 
@@ -163,7 +163,7 @@ def _one(pictures: Pictures, b: int) -> Pictures:
 
 
 def tracking_features(frames: Frames) -> Tensor:
-    """[T, 107] what tracking says about each frame, whitened: expression, MediaPipe's scores, blink, aperture, width."""
+    """[T, 107] what tracking says about each frame, whitened: expression, scores, blink, lip opening and width."""
     columns = torch.cat(
         [
             frames.expression,

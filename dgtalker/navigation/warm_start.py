@@ -1,0 +1,88 @@
+"""Where navigation starts: bases and coefficients that solve the linearised problem, before any image is rendered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dgtalker.navigation.blendshapes import OrthogonalBlendshapes
+
+
+@dataclass(frozen=True)
+class Response:
+    """How upper and lower face answer to whitened steps x from w_can: squared changes x^T M x.
+
+    Scaled so that the deviations that occur change each region by 1 on average.
+    """
+
+    upper: Tensor  # M_up [W, W]
+    lower: Tensor  # M_low [W, W]
+
+    @staticmethod
+    def scaled(upper: Tensor, lower: Tensor, deviations: Tensor) -> Response:
+        """From unscaled matrices and the deviations [T, W] that occur."""
+        moment = deviations.T @ deviations / len(deviations)
+        return Response(*(m / (m * moment).sum().clamp_min(1e-12) for m in (upper, lower)))
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """R_up and R_low [W, W] with R^T R = M."""
+        return _factor(self.upper), _factor(self.lower)
+
+    def metric(self, ridge: float = 1e-3) -> Tensor:
+        """M_up + M_low + a little of everything: steps that change nothing shall not become large."""
+        both = self.upper + self.lower
+        return both + ridge * both.diagonal().mean() * torch.eye(len(both)).to(both)
+
+
+def _factor(matrix: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrix)
+    return values.clamp_min(0).sqrt()[:, None] * vectors.T
+
+
+def projections(response: Response, directions: Tensor, n_exp: int) -> tuple[Tensor, Tensor]:
+    """Maps P_exp [n_exp, W], P_lip [n_lip, W] from a deviation to its best coefficients along directions [W, K].
+
+    a_exp minimises |B_exp a - d|^2 in the upper plus |B_exp a|^2 in the lower face; a_lip the other way round.
+    """
+    metric = response.metric()
+    b_exp, b_lip = directions[:, :n_exp], directions[:, n_exp:]
+    return tuple(
+        torch.linalg.solve(b.T @ metric @ b, b.T @ own) for b, own in ((b_exp, response.upper), (b_lip, response.lower))
+    )
+
+
+def initial_directions(
+    response: Response, deviations: Tensor, n_exp: int, n_lip: int, joint: bool = True, steps: int = 300
+) -> Tensor:
+    """Orthonormal directions [W, n_exp + n_lip] for deviations [T, W]: the most of each region's motion explained, the
+    least of the other's caused.
+
+    Without orthogonality between the branches this is a generalised eigenproblem; its solution is orthogonalised and
+    then improved by gradient steps on the same objective. Minimising over the coefficients in closed form, as in
+    `projections`, leaves a function of the directions alone.
+    """
+    moment = deviations.T @ deviations / len(deviations)
+    metric = response.metric()
+    explained = [m @ moment @ m for m in (response.upper, response.lower)]
+    values, vectors = torch.linalg.eigh(metric)
+    whiten = vectors @ (values.clamp_min(1e-12).rsqrt()[:, None] * vectors.T)
+    starts = []
+    for target, count in zip(explained, (n_exp, n_lip), strict=True):
+        best = torch.linalg.eigh(whiten @ target @ whiten).eigenvectors.flip(1)[:, :count]
+        starts.append(torch.nn.functional.normalize(whiten @ best, dim=0))
+    blendshapes = OrthogonalBlendshapes(len(moment), n_exp, n_lip, joint).to(moment)
+    with torch.no_grad():
+        blendshapes.raw.copy_(torch.cat(starts, dim=1))
+    optimizer = torch.optim.Adam([blendshapes.raw], lr=3e-3)
+    for _ in range(steps):
+        b_exp, b_lip = blendshapes.directions().split([n_exp, n_lip], dim=1)
+        loss = -sum(
+            torch.linalg.solve(b.T @ metric @ b, b.T @ target @ b).trace()
+            for b, target in ((b_exp, explained[0]), (b_lip, explained[1]))
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return blendshapes.directions().detach()

@@ -1,0 +1,174 @@
+"""Stage B, baking: distil a -> splats from the generator into a BakedHead, and check it against the generator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgtalker.camera import orbit_camera
+from dgtalker.gaussians import Gaussians
+from dgtalker.head.baked import ATTRIBUTES, BakedHead, baked_from_gaussians, quadratic_features
+from dgtalker.head.generator import Generator
+from dgtalker.navigation.model import Navigation
+from dgtalker.training.image_loss import psnr
+from dgtalker.training.splats import region_weights
+from dgtalker.training.stages import Stage
+
+SWEEP = 3.0  # standard deviations, the sliders' range
+
+
+@dataclass(frozen=True)
+class BakingConfig:
+    """Distillation of the generator into blendshapes of splat attributes."""
+
+    samples: int = 1000  # coefficient vectors the generator is asked about
+    ranks: Mapping[str, int] = field(
+        default_factory=lambda: {"means": 24, "log_scales": 8, "axis_angles": 8, "logit_opacities": 8, "colors": 24}
+    )
+    ridge_linear: float = 1e-5  # per sample
+    ridge_quadratic: float = 1e-2
+    min_opacity: float = 0.02  # splats that never exceed it are left out
+    held_out: int = 48  # fresh coefficient vectors for the check
+    batch: int = 4
+
+
+def bake(
+    generator: Generator, navigation: Navigation, coefficients: Tensor, config: BakingConfig, stage: Stage
+) -> tuple[BakedHead, dict]:
+    """Returns the baked head and its figures (PSNR against the generator, dB).
+
+    coefficients [T, K]: those of the training frames, expression first, in final units.
+    """
+    random = np.random.default_rng(stage.seed + 7)
+    samples = sample_coefficients(coefficients, navigation.config.n_exp, config.samples, random)
+    canonical = generate(generator, navigation, torch.zeros_like(samples[:1]))
+    base_quats = torch.nn.functional.normalize(canonical.quats[0], dim=-1)
+    rows: dict[str, list[Tensor]] = {name: [] for name in ATTRIBUTES}
+    for first in range(0, len(samples), config.batch):
+        stage.report(0.7 * first / len(samples), f"sample {first} of {len(samples)}")
+        gaussians = generate(generator, navigation, samples[first : first + config.batch])
+        for name, value in baked_from_gaussians(gaussians, base_quats).items():
+            rows[name].append(value)
+    targets = {name: torch.cat(value) for name, value in rows.items()}  # [S, N, channels]
+    stage.report(0.75, "blendshapes")
+    mean = {name: value[0] for name, value in baked_from_gaussians(canonical, base_quats).items()}
+    strongest = torch.maximum(targets["logit_opacities"].amax(dim=0), mean["logit_opacities"])[:, 0].sigmoid()
+    kept = (strongest >= config.min_opacity).nonzero()[:, 0]
+    head = BakedHead(len(kept), samples.shape[1], config.ranks).to(samples.device)
+    for name in ATTRIBUTES:
+        getattr(head, f"mean_{name}").copy_(mean[name][kept])
+        change = (targets.pop(name)[:, kept] - mean[name][kept]).flatten(1)  # [S, N * channels]
+        basis, weights = fit_blendshapes(change, samples, config.ranks[name], config)
+        getattr(head, f"basis_{name}").copy_(basis.unflatten(1, (len(kept), -1)))
+        getattr(head, f"weights_{name}").copy_(weights)
+    head.base_quats.copy_(base_quats[kept])
+    upper, lower = region_weights(generator)
+    head.upper_weight.copy_(upper[kept])
+    head.lower_weight.copy_(lower[kept])
+    head.part.copy_(generator.texel_part[kept].to(torch.int16))
+    figures = check(head, generator, navigation, coefficients, config, stage)
+    stage.note(**figures)
+    return head, figures
+
+
+def sample_coefficients(coefficients: Tensor, n_exp: int, count: int, random: np.random.Generator) -> Tensor:
+    """[about count, K] for distillation: training codes with lips and expression of different frames, louder and
+    softer, Gaussian noise around them, and every coefficient alone up to the sliders' ends."""
+    total, size = coefficients.shape
+    sweeps = sweep_coefficients(size, (-SWEEP, -SWEEP / 2, SWEEP / 2, SWEEP)).to(coefficients)
+    some = max(1, count - 2 * len(sweeps))
+    mixed = _mixed(coefficients, n_exp, some, random)
+    mixed[: some // 4] += torch.from_numpy(random.normal(0, 0.7, (some // 4, size))).to(mixed)
+    on_top = sweeps / 1.5 + 0.7 * _mixed(coefficients, n_exp, len(sweeps), random)
+    return torch.cat([mixed, sweeps, on_top])
+
+
+def _mixed(coefficients: Tensor, n_exp: int, count: int, random: np.random.Generator) -> Tensor:
+    """Training codes scaled by 0.6 to 1.4, every second one with the expression of one frame and the lips of another."""
+    first, second = random.integers(0, len(coefficients), (2, count))
+    second = np.where(random.random(count) < 0.5, first, second)
+    codes = torch.cat([coefficients[first, :n_exp], coefficients[second, n_exp:]], dim=-1)
+    return codes * torch.from_numpy(random.uniform(0.6, 1.4, (count, 1))).to(codes)
+
+
+def sweep_coefficients(size: int, values: tuple[float, ...]) -> Tensor:
+    """Every coefficient alone at every value: [size * len(values), size]."""
+    return torch.cat([value * torch.eye(size) for value in values])
+
+
+@torch.no_grad()
+def generate(generator: Generator, navigation: Navigation, coefficients: Tensor) -> Gaussians:
+    """Splats [B, N] of coefficients [B, K] through the generator: the equation itself."""
+    a_exp, a_lip = coefficients.split([navigation.config.n_exp, navigation.config.n_lip], dim=-1)
+    return generator(navigation.latent(a_exp, a_lip))
+
+
+def fit_blendshapes(change: Tensor, samples: Tensor, rank: int, config: BakingConfig) -> tuple[Tensor, Tensor]:
+    """basis [R, P] and weights [features, R] with phi(samples) @ weights @ basis ~ change [S, P].
+
+    Ridge regression in double precision; quadratic terms are held back so that slider extremes stay tame.
+    """
+    gram = change.double() @ change.double().T if change.shape[1] < 10_000 else (change @ change.T).double()
+    values, vectors = torch.linalg.eigh(gram)
+    values, vectors = values[-rank:].clamp_min(1e-12), vectors[:, -rank:]
+    basis = (vectors / values.sqrt()).T.to(change) @ change  # orthonormal rows
+    coordinates = change @ basis.T
+    if len(basis) < rank:  # fewer samples than components: the rest stays zero
+        missing = rank - len(basis)
+        basis = torch.cat([basis, basis.new_zeros(missing, basis.shape[1])])
+        coordinates = torch.cat([coordinates, coordinates.new_zeros(len(coordinates), missing)], dim=1)
+    phi = quadratic_features(samples).double()
+    penalty = torch.full((phi.shape[1],), config.ridge_quadratic, dtype=phi.dtype, device=phi.device)
+    penalty[: samples.shape[1]] = config.ridge_linear
+    system = phi.T @ phi + torch.diag(penalty * len(phi))
+    weights = torch.linalg.solve(system, phi.T @ coordinates.double())
+    # Half precision likes basis and weights of like size.
+    size = coordinates.abs().amax(dim=0).clamp_min(1e-6)
+    return basis * size[:, None], (weights / size).to(change)
+
+
+@torch.no_grad()
+def check(
+    head: BakedHead,
+    generator: Generator,
+    navigation: Navigation,
+    coefficients: Tensor,
+    config: BakingConfig,
+    stage: Stage,
+    size: int = 256,
+) -> dict:
+    """PSNR of pictures, baked against generator: held-out codes, and single coefficients at the sliders' ends."""
+    random = np.random.default_rng(stage.seed + 8)
+    held_out = _mixed(coefficients, navigation.config.n_exp, config.held_out, random)
+    sweeps = sweep_coefficients(coefficients.shape[1], (-SWEEP, SWEEP)).to(coefficients)
+    camera = orbit_camera(yaw=10.0, size=size)
+    cameras = type(camera).stack([camera]).to(coefficients.device)
+    half = head_in_half_precision(head)
+    figures = {}
+    for k, (name, codes) in enumerate({"held_out": held_out, "sweep": sweeps}.items()):
+        values = []
+        for row, code in enumerate(codes):
+            stage.report(0.8 + 0.1 * (k + row / len(codes)), "check")
+            truth, _ = stage.render(generate(generator, navigation, code[None])[0], cameras)
+            image, _ = stage.render(half(code), cameras)
+            values.append(psnr(image.clamp(0, 1), truth.clamp(0, 1)))
+        figures |= {f"{name}_psnr": round(float(np.mean(values)), 2), f"{name}_psnr_min": round(min(values), 2)}
+    return {**figures, "splats": head.count}
+
+
+def head_in_half_precision(head: BakedHead) -> BakedHead:
+    """The head as it will be once saved and loaded."""
+    from dgtalker.identity import FULL_PRECISION
+
+    copy = BakedHead(**head.config()).to(head.base_quats.device)
+    copy.load_state_dict(
+        {
+            key: value.half().float() if value.dtype == torch.float32 and f"head.{key}" not in FULL_PRECISION else value
+            for key, value in head.state_dict().items()
+        }
+    )
+    return copy
