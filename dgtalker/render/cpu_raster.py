@@ -1,9 +1,8 @@
 """Compiled compositing of projected Gaussians, tile by tile, and its derivative.
 
-A tile is 8 pixels wide, one vector register of float32: the loops over `lane` compile to single instructions.
-Each Gaussian visits only the rows of the tile that its ellipse (alpha >= 1/255) really crosses, and rows whose pixels
-are all opaque are skipped. State of a tile row lies together in one buffer so that the compiler can see that nothing
-overlaps. Kernels composite three colour channels at a time; `group` says which three.
+A tile is 8 pixels wide, so that one row of it is one vector (simd.Vec8). Each Gaussian visits only the rows of the tile
+that its ellipse (alpha >= 1/255) really crosses, and rows whose pixels are all opaque are skipped.
+Kernels composite three colour channels at a time; `group` says which three.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import math
 import numpy as np
 
 from dgtalker.render.cpu_projection import (
-    HALF_HEIGHT,
     LOG_OPACITY,
     REACH,
     TILE_HEIGHT,
@@ -25,7 +23,21 @@ from dgtalker.render.cpu_projection import (
     X,
     Y,
 )
-from dgtalker.render.parallel import bits_as_float, jit, next_chunk
+from dgtalker.render.parallel import jit, next_chunk
+from dgtalker.render.simd import (
+    any_lane,
+    both,
+    lane_numbers,
+    load,
+    maximum,
+    minimum,
+    power_of_two,
+    select,
+    splat,
+    store,
+    total,
+    truncate,
+)
 
 MAX_ALPHA = np.float32(0.999)
 MIN_TRANSMITTANCE = np.float32(1e-4)
@@ -35,16 +47,16 @@ BACKWARD_ROW = 5 * TILE_WIDTH  # transmittance while alive, light still to come,
 
 @jit
 def exp2(x):
-    """2^x for x <= 0.5, relative error 2e-7: a minimax polynomial on [-.5, .5] and the exponent bits."""
-    x = max(x, np.float32(-30))
-    whole = np.int32(x - np.float32(0.5))
-    f = x - np.float32(whole)
+    """2^x of a Vec8 for x <= 0.5, relative error 2e-7: a minimax polynomial on [-.5, .5] and the exponent's bits."""
+    x = maximum(x, np.float32(-30))
+    whole = truncate(x - np.float32(0.5))
+    f = x - whole
     p = np.float32(0.0013276470) * f + np.float32(0.0096755410)
     p = p * f + np.float32(0.0555071346)
     p = p * f + np.float32(0.2402212024)
     p = p * f + np.float32(0.6931469440)
     p = p * f + np.float32(1.0000001192)
-    return p * bits_as_float(np.int32((whole + np.int32(127)) << np.int32(23)))
+    return p * power_of_two(whole)
 
 
 @jit
@@ -77,9 +89,10 @@ def rasterize(
     tiles_y = (height + TILE_HEIGHT - 1) // TILE_HEIGHT
     flat = records.reshape((-1, records.shape[2]))
     channels = min(3, images.shape[3] - 3 * group)
-    state = np.empty((TILE_HEIGHT, FORWARD_ROW), np.float32)
+    state = np.empty(TILE_HEIGHT * FORWARD_ROW, np.float32)
     alive = np.empty(TILE_HEIGHT, np.bool_)
     zero, one = np.float32(0), np.float32(1)
+    zeros = splat(zero)
     while True:
         tile = next_chunk(counter)
         if tile >= cameras * tiles_x * tiles_y:
@@ -89,9 +102,13 @@ def rasterize(
         tx = tile % tiles_x
         left, top = tx * TILE_WIDTH, ty * TILE_HEIGHT
         bottom = min(top + TILE_HEIGHT, height)
-        state[:, :] = zero
-        state[:, :TILE_WIDTH] = one
-        alive[:] = True
+        centres = lane_numbers() + (np.float32(left) + np.float32(0.5))
+        for y in range(bottom - top):
+            row = y * FORWARD_ROW
+            store(state, row, splat(one))
+            for k in range(1, 5):
+                store(state, row + 8 * k, zeros)
+            alive[y] = True
         rows_alive = bottom - top
         for place in range(tile_starts[tile], tile_starts[tile + 1]):
             item = tile_items[place]
@@ -99,49 +116,45 @@ def rasterize(
             first, last = rows_crossed(record, np.float32(left), top, bottom)
             n = item - camera * count
             c0, c1, c2 = colors[n, 3 * group], colors[n, 3 * group + 1], colors[n, 3 * group + 2]
-            a, log_opacity, reach = record[A], record[LOG_OPACITY], record[REACH]
-            dx0 = record[X] - np.float32(left) - np.float32(0.5)
+            log_opacity = record[LOG_OPACITY]
+            dx = record[X] - centres
+            square, slope = record[A] * dx * dx, record[B] * dx
             for y in range(first, last):
                 if not alive[y - top]:
                     continue
                 dy = record[Y] - np.float32(y) - np.float32(0.5)
-                b = record[B] * dy
-                c = record[C] * dy * dy
-                row = state[y - top]
-                total = zero
-                for lane in range(8):
-                    dx = dx0 - np.float32(lane)
-                    form = dx * (a * dx + b) + c
-                    alpha = min(exp2(log_opacity - form), MAX_ALPHA) if form <= reach else zero
-                    t = row[lane]
-                    after = t * (one - alpha)
-                    live = after > MIN_TRANSMITTANCE
-                    weight = alpha * t if live else zero
-                    row[lane] = after if live else zero
-                    row[8 + lane] += zero if live else t
-                    row[16 + lane] += weight * c0
-                    row[24 + lane] += weight * c1
-                    row[32 + lane] += weight * c2
-                    total += after if live else zero
-                if total == zero:
+                form = square + dy * (slope + record[C] * dy)
+                alpha = minimum(exp2(log_opacity - form), MAX_ALPHA)
+                alpha = select(form <= record[REACH], alpha, zeros)
+                row = (y - top) * FORWARD_ROW
+                t = load(state, row)
+                after = t - t * alpha
+                live = after > MIN_TRANSMITTANCE
+                weight = select(live, t * alpha, zeros)
+                store(state, row, select(live, after, zeros))
+                store(state, row + 8, load(state, row + 8) + select(live, zeros, t))
+                store(state, row + 16, load(state, row + 16) + weight * c0)
+                store(state, row + 24, load(state, row + 24) + weight * c1)
+                store(state, row + 32, load(state, row + 32) + weight * c2)
+                if not any_lane(live):
                     alive[y - top] = False
                     rows_alive -= 1
             if rows_alive == 0:
                 break
         for y in range(top, bottom):
-            row = state[y - top]
+            row = (y - top) * FORWARD_ROW
             for lane in range(min(TILE_WIDTH, width - left)):
-                t = row[lane] + row[8 + lane]
+                at = row + lane
+                t = state[at] + state[at + 8]
                 if write_bytes:
                     for k in range(3):
-                        value = (row[16 + 8 * k + lane] + t * background[k]) * np.float32(255) + np.float32(0.5)
+                        value = (state[at + 16 + 8 * k] + t * background[k]) * np.float32(255) + np.float32(0.5)
                         bytes_out[camera, y, left + lane, k] = np.uint8(min(max(value, zero), np.float32(255)))
                 else:
                     alphas[camera, y, left + lane] = one - t
                     for k in range(channels):
-                        images[camera, y, left + lane, 3 * group + k] = (
-                            row[16 + 8 * k + lane] + t * background[3 * group + k]
-                        )
+                        value = state[at + 16 + 8 * k] + t * background[3 * group + k]
+                        images[camera, y, left + lane, 3 * group + k] = value
 
 
 @jit
@@ -161,10 +174,10 @@ def rasterize_backward(
     tiles_y = (height + TILE_HEIGHT - 1) // TILE_HEIGHT
     flat = records.reshape((-1, records.shape[2]))
     channels = min(3, images.shape[3] - 3 * group)
-    state = np.empty((TILE_HEIGHT, BACKWARD_ROW), np.float32)
-    sums = np.empty(6 * TILE_WIDTH, np.float32)
+    state = np.empty(TILE_HEIGHT * BACKWARD_ROW, np.float32)
     alive = np.empty(TILE_HEIGHT, np.bool_)
     zero, one = np.float32(0), np.float32(1)
+    zeros = splat(zero)
     while True:
         tile = next_chunk(counter)
         if tile >= cameras * tiles_x * tiles_y:
@@ -176,22 +189,23 @@ def rasterize_backward(
         tx = tile % tiles_x
         left, top = tx * TILE_WIDTH, ty * TILE_HEIGHT
         bottom = min(top + TILE_HEIGHT, height)
-        state[:, :] = zero
-        alive[:] = True
+        centres = lane_numbers() + (np.float32(left) + np.float32(0.5))
+        state[:] = zero
         rows_alive = bottom - top
         for y in range(top, bottom):
-            row = state[y - top]
+            alive[y - top] = True
             for lane in range(min(TILE_WIDTH, width - left)):
                 x = left + lane
-                row[lane] = one
+                at = (y - top) * BACKWARD_ROW + lane
+                state[at] = one
                 to_come = zero
                 if group == 0:
-                    to_come = -(one - alphas[camera, y, x]) * v_alphas[camera, y, x]
+                    to_come = (alphas[camera, y, x] - one) * v_alphas[camera, y, x]
                 for k in range(channels):
                     v = v_images[camera, y, x, 3 * group + k]
-                    row[16 + 8 * k + lane] = v
+                    state[at + 16 + 8 * k] = v
                     to_come += v * images[camera, y, x, 3 * group + k]
-                row[8 + lane] = to_come
+                state[at + 8] = to_come
         for place in range(tile_starts[tile], tile_starts[tile + 1]):
             item = tile_items[place]
             record = flat[item]
@@ -200,66 +214,49 @@ def rasterize_backward(
                 continue
             n = item - camera * count
             c0, c1, c2 = colors[n, 3 * group], colors[n, 3 * group + 1], colors[n, 3 * group + 2]
-            a, log_opacity, reach = record[A], record[LOG_OPACITY], record[REACH]
-            dx0 = record[X] - np.float32(left) - np.float32(0.5)
-            sums[:] = zero
+            log_opacity = record[LOG_OPACITY]
+            dx = record[X] - centres
+            square, slope = record[A] * dx * dx, record[B] * dx
+            sum_w, sum_wy, sum_wyy, sum_0, sum_1, sum_2 = zeros, zeros, zeros, zeros, zeros, zeros
             for y in range(first, last):
                 if not alive[y - top]:
                     continue
                 dy = record[Y] - np.float32(y) - np.float32(0.5)
-                b = record[B] * dy
-                c = record[C] * dy * dy
-                row = state[y - top]
-                total = zero
-                for lane in range(8):
-                    dx = dx0 - np.float32(lane)
-                    form = dx * (a * dx + b) + c
-                    raw = exp2(log_opacity - form) if form <= reach else zero
-                    alpha = min(raw, MAX_ALPHA)
-                    t = row[lane]
-                    after = t * (one - alpha)
-                    live = after > MIN_TRANSMITTANCE
-                    weight = alpha * t if live else zero
-                    v0, v1, v2 = row[16 + lane], row[24 + lane], row[32 + lane]
-                    light = c0 * v0 + c1 * v1 + c2 * v2
-                    to_come = row[8 + lane] - weight * light
-                    row[8 + lane] = to_come
-                    row[lane] = after if live else zero
-                    total += after if live else zero
-                    # dL/d log alpha; a clamped alpha has no gradient
-                    w = weight * light - to_come * alpha / (one - alpha) if live and raw <= MAX_ALPHA else zero
-                    sums[lane] += w
-                    sums[8 + lane] += w * dy
-                    sums[16 + lane] += w * dy * dy
-                    sums[24 + lane] += weight * v0
-                    sums[32 + lane] += weight * v1
-                    sums[40 + lane] += weight * v2
-                if total == zero:
+                form = square + dy * (slope + record[C] * dy)
+                raw = select(form <= record[REACH], exp2(log_opacity - form), zeros)
+                alpha = minimum(raw, MAX_ALPHA)
+                row = (y - top) * BACKWARD_ROW
+                t = load(state, row)
+                after = t - t * alpha
+                live = after > MIN_TRANSMITTANCE
+                weight = select(live, t * alpha, zeros)
+                v0, v1, v2 = load(state, row + 16), load(state, row + 24), load(state, row + 32)
+                light = weight * (c0 * v0 + c1 * v1 + c2 * v2)
+                to_come = load(state, row + 8) - light
+                store(state, row, select(live, after, zeros))
+                store(state, row + 8, to_come)
+                # dL/d log alpha; a clamped alpha has no gradient
+                w = select(both(live, raw <= MAX_ALPHA), light - to_come * (alpha / (one - alpha)), zeros)
+                sum_w += w
+                sum_wy += w * dy
+                sum_wyy += w * (dy * dy)
+                sum_0 += weight * v0
+                sum_1 += weight * v1
+                sum_2 += weight * v2
+                if not any_lane(live):
                     alive[y - top] = False
                     rows_alive -= 1
             out = pair_gradients[tile_slots[place]]
-            w0 = wx = wy = wxx = wxy = wyy = g0 = g1 = g2 = zero
-            for lane in range(8):
-                dx = dx0 - np.float32(lane)
-                w0 += sums[lane]
-                wx += sums[lane] * dx
-                wxx += sums[lane] * dx * dx
-                wy += sums[8 + lane]
-                wxy += sums[8 + lane] * dx
-                wyy += sums[16 + lane]
-                g0 += sums[24 + lane]
-                g1 += sums[32 + lane]
-                g2 += sums[40 + lane]
-            out[0] += w0
-            out[1] += wx
-            out[2] += wy
-            out[3] += wxx
-            out[4] += wxy
-            out[5] += wyy
-            out[6 + 3 * group] = g0
+            out[0] += total(sum_w)
+            out[1] += total(sum_w * dx)
+            out[2] += total(sum_wy)
+            out[3] += total(sum_w * dx * dx)
+            out[4] += total(sum_wy * dx)
+            out[5] += total(sum_wyy)
+            out[6 + 3 * group] = total(sum_0)
             if channels > 1:
-                out[7 + 3 * group] = g1
+                out[7 + 3 * group] = total(sum_1)
             if channels > 2:
-                out[8 + 3 * group] = g2
+                out[8 + 3 * group] = total(sum_2)
             if rows_alive == 0:
                 break

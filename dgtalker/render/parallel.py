@@ -7,6 +7,7 @@ as two users of the app, render at once), balances the load even when other prog
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,13 +24,26 @@ from numba.extending import intrinsic
 FAST = {"contract", "reassoc", "arcp", "nsz"}
 
 
+@cache
+def _sources_stamp() -> str:
+    """Changes whenever a source file of this folder does."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def jit(function: Callable) -> Callable:
     """numba.njit for kernels; cached on disk where a writable place exists (package folder, user cache,
     NUMBA_CACHE_DIR)."""
+    # numba renews a cached function when its own file changes, not when one that it takes constants or helpers from
+    # does; the stamp in the name makes it part of the cache's key.
+    function.__qualname__ += "_" + _sources_stamp()
+    options = {"nogil": True, "fastmath": FAST, "error_model": "numpy"}
     try:
-        return numba.njit(function, nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+        return numba.njit(function, cache=True, **options)
     except RuntimeError:  # numba found no folder that it can write
-        return numba.njit(function, nogil=True, fastmath=FAST, error_model="numpy")
+        return numba.njit(function, **options)
 
 
 @intrinsic
@@ -41,16 +55,6 @@ def next_chunk(typing_context, counter):
         return builder.atomic_rmw("add", array.data, context.get_constant(types.int64, 1), "seq_cst")
 
     return types.int64(counter), generate
-
-
-@intrinsic
-def bits_as_float(typing_context, bits):
-    """Reinterpret an int32 as float32."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
-
-    return types.float32(types.int32), generate
 
 
 @intrinsic
