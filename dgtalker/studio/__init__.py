@@ -12,7 +12,8 @@ UPLOAD_LIMIT = "64mb"
 def launch(host: str | None = None, port: int | None = None, engine: Any = None, **options: Any):
     """Serve the studio; blocks until stopped unless prevent_thread_lock=True is among the options for Gradio's launch.
 
-    None leaves host and port to Gradio: its environment variables, else 127.0.0.1 and the first free one from 7860. Raises UserError where Gradio is not installed.
+    Host and port None are left to Gradio: its environment variables, else 127.0.0.1 and the first free one from 7860.
+    Raises UserError where Gradio is not installed.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     from dgtalker.errors import UserError

@@ -17,6 +17,7 @@ from dgtalker.studio.sessions import Session
 log = logging.getLogger(__name__)
 CAMERAS = {"Front": "front", "Spiral": "spiral", "By hand": "hand"}
 SIZES = (256, 384, 512)  # pixels
+CANCELLED = "Cancelled. Your sliders and settings are as you left them."
 POLL_SECONDS = 0.1
 SILENCE = 1e-3  # full scale is 1: a recording that never gets louder holds no speech
 
@@ -87,6 +88,9 @@ def run(engine: Engine, job: Job, session: Session, longest: float) -> Iterator[
             log.exception("the video could not be made")
             outcome["error"] = "The video could not be made: the server's log says why; your settings are untouched."
 
+    if session.stop.is_set():
+        yield Progress("cancelled", CANCELLED)
+        return
     start = time.monotonic()
     thread = threading.Thread(target=work, name="dgtalker-talk", daemon=True)
     thread.start()
@@ -99,7 +103,7 @@ def run(engine: Engine, job: Job, session: Session, longest: float) -> Iterator[
                 last = now
             thread.join(POLL_SECONDS)
         if session.stop.is_set():
-            yield Progress("cancelled", "Cancelled. Your sliders and settings are as you left them.")
+            yield Progress("cancelled", CANCELLED)
         elif "error" in outcome:
             yield Progress("failed", outcome["error"])
         else:

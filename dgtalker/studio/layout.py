@@ -12,7 +12,7 @@ import gradio as gr
 
 from dgtalker.studio import components
 from dgtalker.studio.engine import Engine
-from dgtalker.studio.generate import CAMERAS, SIZES, Job, Progress, run
+from dgtalker.studio.generate import CAMERAS, CANCELLED, SIZES, Job, Progress, run
 from dgtalker.studio.sessions import Sessions
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -92,7 +92,7 @@ def build(engine: Engine | None = None) -> gr.Blocks:
         def on_generate(
             data: Any, audio: str | None, camera: str, size: int, other: str | None, request: gr.Request
         ) -> Iterator[dict]:
-            session = sessions.start_job(request.session_hash)
+            session = sessions.current(request.session_hash)
             job = Job(data, audio, camera, size, other)
             for progress in run(engine, job, session, limit):
                 yield show(progress)
@@ -109,7 +109,8 @@ def build(engine: Engine | None = None) -> gr.Blocks:
                 }
             return changes
 
-        def on_click() -> dict:
+        def on_click(request: gr.Request) -> dict:
+            sessions.start_job(request.session_hash)  # here, so that Cancel works while the job still waits
             return {
                 generate: gr.update(visible=False),
                 cancel: gr.update(visible=True),
@@ -121,7 +122,7 @@ def build(engine: Engine | None = None) -> gr.Blocks:
 
         def on_cancel(request: gr.Request) -> dict:
             sessions.cancel(request.session_hash)
-            return show(Progress("cancelled", "Cancelled. Your sliders and settings are as you left them."))
+            return show(Progress("cancelled", CANCELLED))
 
         def on_unload(request: gr.Request) -> None:
             sessions.drop(request.session_hash)

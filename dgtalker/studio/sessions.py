@@ -35,6 +35,12 @@ class Sessions:
             self._sessions[key] = session
         return session
 
+    def current(self, key: str) -> Session:
+        """The session of the job that the user started last."""
+        with self._lock:
+            session = self._sessions.get(key)
+        return session or self.start_job(key)
+
     def cancel(self, key: str) -> None:
         """Ask the user's running job to stop; nothing happens when there is none."""
         with self._lock:

@@ -1,0 +1,260 @@
+"""The app as its users meet it: every test drives the real page in Chromium against a running app.py."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+RATE = 16000
+
+
+def picture(page) -> str:
+    """The viewport's pixels once it stands still at full size, as a data URL."""
+    page.wait_for_function(
+        """async () => {
+            const canvas = document.querySelector("#dg-viewport canvas");
+            const drawn = canvas.dataset.drawn;
+            await new Promise((resolve) => setTimeout(resolve, 350));
+            return canvas.dataset.drawn === drawn && Number(canvas.dataset.size) >= 384;
+        }"""
+    )
+    return page.evaluate("document.querySelector('#dg-viewport canvas').toDataURL()")
+
+
+def set_slider(page, name: str, value: float) -> None:
+    page.locator(f"#dg-{name}").evaluate(
+        "(e, v) => { e.value = v; e.dispatchEvent(new Event('input', { bubbles: true })); }", value
+    )
+
+
+def slider(page, name: str) -> float:
+    return float(page.locator(f"#dg-{name}").input_value())
+
+
+def speech(path, seconds: float = 1.0, level: float = 0.3):
+    """A buzz that comes and goes four times a second."""
+    t = np.arange(int(seconds * RATE)) / RATE
+    soundfile.write(path, level * np.sin(2 * np.pi * 140 * t) * np.clip(np.sin(2 * np.pi * 4 * t), 0, 1), RATE)
+    return path
+
+
+def upload(page, path) -> None:
+    page.locator("#dg-audio input[type=file]").set_input_files(str(path))
+    page.wait_for_selector("#dg-audio [data-testid=file-upload]", state="detached")
+
+
+def generate(page) -> None:
+    page.click("#dg-generate")
+
+
+def test_opens_with_a_picture_and_asks_no_other_host(app, browser):
+    context = browser.new_context()
+    page = context.new_page()
+    foreign, errors = [], []
+    page.on("request", lambda r: None if r.url.startswith((app, "data:", "blob:")) else foreign.append(r.url))
+    page.on("pageerror", lambda e: errors.append(str(e)))
+    page.goto(app)
+    page.wait_for_selector("canvas[data-drawn]", timeout=20_000)
+    assert "fake" in page.locator("#dg-viewport canvas").get_attribute("aria-label")
+    pixels = page.evaluate("[...document.querySelector('canvas').getContext('2d').getImageData(0, 0, 300, 300).data]")
+    assert min(pixels) < 200  # a head, not a blank page
+    assert page.locator("#dg-sliders input[type=range]").count() == 3 + 3 + 1
+    assert "CPU" in page.locator(".readout").inner_text() or "GPU" in page.locator(".readout").inner_text()
+    assert foreign == [] and errors == []
+    context.close()
+
+
+def test_orbit_by_mouse_wheel_and_keyboard(page):
+    front = picture(page)
+    box = page.locator("#dg-viewport canvas").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 120, y + 20, steps=6)
+    page.mouse.up()
+    assert page.evaluate("window.dgtalker.state.yaw") > 20  # dragging to the left brings the camera to the right
+    turned = picture(page)
+    assert turned != front
+    page.keyboard.press("Home")
+    assert picture(page) == front
+    page.locator("#dg-viewport canvas").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("window.dgtalker.state.yaw") == 5
+    by_key = picture(page)
+    assert by_key not in (front, turned)
+    page.mouse.wheel(0, -300)
+    assert picture(page) != by_key
+
+
+def test_sliders_change_the_picture_and_resets_restore_it(page):
+    rest = picture(page)
+    set_slider(page, "lip1", 2.5)
+    opened = picture(page)
+    assert opened != rest
+    page.locator("#dg-lip1").dblclick(force=True)
+    assert slider(page, "lip1") == 0 and picture(page) == rest
+    set_slider(page, "lip1", 2.5)
+    set_slider(page, "exp1", -2)
+    set_slider(page, "blink", 1)
+    page.click("text=Reset upper face")
+    assert (slider(page, "exp1"), slider(page, "blink"), slider(page, "lip1")) == (0, 0, 2.5)
+    assert picture(page) == opened
+    set_slider(page, "exp2", 1)
+    page.click("text=Reset all")
+    assert slider(page, "exp2") == slider(page, "lip1") == 0 and picture(page) == rest
+    set_slider(page, "blink", 1)
+    assert picture(page) != rest
+
+
+def test_dragging_a_slider_keeps_pictures_coming(page):
+    picture(page)
+    box = page.locator("#dg-lip1").bounding_box()
+    before = int(page.locator("canvas").get_attribute("data-drawn"))
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    for step in range(60):
+        page.mouse.move(box["x"] + box["width"] * (0.5 + 0.4 * np.sin(step / 6)), box["y"] + box["height"] / 2)
+        page.wait_for_timeout(16)
+    page.mouse.up()
+    latencies = page.evaluate("document.querySelector('canvas').dgtalkerLatencies")
+    drawn = int(page.locator("canvas").get_attribute("data-drawn")) - before
+    print(f"{drawn} pictures, p95 {np.percentile(latencies, 95):.0f} ms")
+    assert drawn > 10
+    assert np.median(latencies) < 250  # far above the target of 60 ms: this machine may be busy
+    value = slider(page, "lip1")  # the last value won
+    shown = picture(page)
+    page.click("text=Reset all")
+    set_slider(page, "lip1", value)
+    assert picture(page) == shown
+
+
+def test_switching_identity_changes_the_sliders_and_keeps_each_ones_values(page):
+    set_slider(page, "lip2", 1.5)
+    page.click("[data-name=other]")
+    page.wait_for_selector("#dg-lip4")
+    assert page.locator("#dg-sliders input[type=range]").count() == 2 + 4 + 1
+    assert slider(page, "lip2") == 0
+    page.click("[data-name=fake]")
+    page.wait_for_selector("#dg-exp3")
+    assert slider(page, "lip2") == 1.5
+    page.click("[data-name=zz-damaged]")
+    page.wait_for_selector(".veil.error")
+    assert page.locator(".veil-text").inner_text().count(".") >= 1
+    assert slider(page, "lip2") == 1.5  # still there, and still the one shown as chosen
+    assert page.locator("[data-name=fake]").get_attribute("aria-checked") == "true"
+
+
+def test_upload_generate_play_and_download(page, tmp_path):
+    upload(page, speech(tmp_path / "speech.wav", 1.2))
+    set_slider(page, "lip1", 1)
+    generate(page)
+    page.wait_for_selector(".dg-status.done", timeout=40_000)
+    page.wait_for_function("document.querySelector('#dg-video video')?.readyState >= 2")
+    video = page.evaluate(
+        "(() => { const v = document.querySelector('#dg-video video');"
+        " return { seconds: v.duration, width: v.videoWidth, error: v.error }; })()"
+    )
+    assert video["error"] is None and video["width"] == 256 and abs(video["seconds"] - 1.2) <= 0.05
+    with page.expect_download() as download:
+        page.click("#dg-table")
+    lines = download.value.path().read_text().splitlines()
+    assert "lip1" in lines[0] and len(lines) == 1 + 30
+    assert page.locator("#dg-generate").is_visible() and not page.locator("#dg-cancel").is_visible()
+    set_slider(page, "lip1", 2)  # touching a slider brings the live view back
+    page.wait_for_function("document.querySelector('#dg-viewport canvas').offsetParent !== null")
+
+
+def make_bad(kind: str, folder):
+    path = folder / f"{kind}.wav"
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "silent":
+        soundfile.write(path, np.zeros(RATE), RATE)
+    elif kind == "corrupt":
+        path.write_bytes(b"RIFF" + bytes(range(256)) * 20)
+    elif kind == "long":
+        soundfile.write(path, np.full(40 * 8000, 0.1), 8000)
+    return path
+
+
+def test_bad_audio_gets_one_sentence_and_loses_nothing(page, tmp_path):
+    set_slider(page, "lip1", 1.25)
+    words = {"none": "no audio", "empty": "empty", "silent": "silent", "corrupt": "decoded", "long": "limit"}
+    for kind, word in words.items():
+        if kind != "none":
+            upload(page, make_bad(kind, tmp_path))
+        generate(page)
+        message = page.wait_for_selector(f".dg-status.failed:has-text('{word}')").inner_text()
+        assert message.endswith(".") and len(message) < 160 and "Traceback" not in message, message
+        page.wait_for_selector("#dg-generate:visible")
+        if kind != "none":
+            page.click("#dg-audio [aria-label='Clear']")
+            page.wait_for_selector("#dg-audio input[type=file]", state="attached")
+    assert slider(page, "lip1") == 1.25
+
+
+def test_cancel_stops_the_job_and_another_one_can_follow(page, tmp_path):
+    upload(page, speech(tmp_path / "speech.wav", 29))
+    generate(page)
+    page.wait_for_selector("#dg-cancel:visible")
+    page.wait_for_selector(".dg-status.working")
+    page.click("#dg-cancel")
+    page.wait_for_selector(".dg-status.cancelled", timeout=5_000)
+    page.wait_for_selector("#dg-generate:visible")
+    page.wait_for_timeout(500)
+    assert page.locator(".dg-status.cancelled").count() == 1  # no late report of the stopped job
+
+
+def test_two_users_do_not_share_anything(open_studio):
+    first, second = open_studio(), open_studio()
+    rest = picture(second)
+    set_slider(first, "lip1", 3)
+    first.click("[data-do=left]")
+    assert picture(first) != rest
+    assert slider(second, "lip1") == 0
+    second.click("[data-do=in]")
+    second.click("[data-do=front]")
+    assert picture(second) == rest
+    third = open_studio()
+    assert slider(third, "lip1") == 0 and picture(third) == rest
+
+
+def test_a_lost_connection_is_said_and_mended(page):
+    picture(page)
+    page.route("**/component_server*", lambda route: route.abort())
+    set_slider(page, "lip1", 2)
+    page.wait_for_selector(".veil.error:has-text('connection was lost')")
+    page.unroute("**/component_server*")
+    page.wait_for_selector(".veil.hidden", state="attached", timeout=10_000)
+
+
+def test_exports(page):
+    for action, suffix, magic in (("snapshot", ".png", b"\x89PNG"), ("export", ".ply", b"ply\n")):
+        with page.expect_download() as download:
+            page.click(f"[data-do={action}]")
+        assert download.value.suggested_filename.endswith(suffix)
+        assert download.value.path().read_bytes().startswith(magic)
+
+
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        ({"blink": float("nan")}, "blink"),
+        ({"lip": [0, 1e999, 0]}, "lip2"),
+        ({"size": "large"}, "size"),
+        ({"exp": [0] * 99}, "sliders"),
+        ({"identity": "../../etc"}, "identity"),
+        ({"identity": None}, "identity"),
+    ],
+)
+def test_the_server_answers_nonsense_with_a_sentence(page, change, word):
+    config = page.evaluate("fetch('config').then((r) => r.json())")
+    viewport = next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "dg-viewport")
+    request = {"data": {"identity": "fake"} | change, "component_id": viewport, "fn_name": "frame", "session_hash": "x"}
+    address = page.url.rstrip("/") + "/gradio_api/component_server"
+    reply = page.request.post(address, data=json.dumps(request), headers={"content-type": "application/json"})
+    assert reply.ok
+    assert word in reply.json()["error"] and reply.json()["error"].endswith(".")

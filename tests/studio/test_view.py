@@ -1,0 +1,113 @@
+"""What the viewport's server functions accept, and what a job reports, without a browser."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from dgtalker.errors import UserError
+from dgtalker.studio.generate import Job, run
+from dgtalker.studio.sessions import Sessions
+from dgtalker.studio.view import parse_view
+
+EXP, LIP = ["exp1", "exp2"], ["lip1"]
+
+
+def test_values_are_clamped():
+    view = parse_view(
+        {"identity": "a", "exp": [9, -9], "lip": [1], "blink": 7, "yaw": 999, "pitch": -999, "zoom": 0, "size": 1e9},
+        EXP, LIP,
+    )  # fmt: skip
+    assert view.exp == (3, -3) and view.blink == 1 and view.yaw == 90 and view.pitch == -40
+    assert view.zoom == 0.6 and view.size == 768
+    assert view.edits == {"exp1": 3, "exp2": -3, "lip1": 1, "blink": 1}
+
+
+def test_defaults_edit_nothing():
+    view = parse_view({"identity": "a"}, EXP, LIP)
+    assert view.edits == {} and view.exp == (0, 0) and view.lip == (0,)
+
+
+@pytest.mark.parametrize(
+    "data", [None, [], {"lip": "x"}, {"lip": [None]}, {"lip": [True]}, {"lip": []}, {"yaw": float("inf")}, {"size": {}}]
+)
+def test_nonsense_is_refused(data):
+    with pytest.raises(UserError):
+        parse_view(data, EXP, LIP)
+
+
+def test_sessions_have_their_own_folders_and_clean_up():
+    sessions = Sessions()
+    a, b = sessions.start_job("a"), sessions.start_job("b")
+    assert a.folder != b.folder and a.folder.is_dir()
+    sessions.cancel("a")
+    assert a.stop.is_set() and not b.stop.is_set()
+    again = sessions.start_job("a")
+    assert not a.folder.exists() and not again.stop.is_set()
+    sessions.drop("a")
+    sessions.drop("b")
+    sessions.drop("nobody")
+    assert not again.folder.exists() and len(sessions) == 0
+
+
+class SlowEngine:
+    """Stands for the engine: reports progress until cancelled."""
+
+    def __init__(self, failure: Exception | None = None):
+        self.failure, self.stopped = failure, threading.Event()
+
+    def parse(self, data):
+        return data
+
+    def talk(self, view, audio, folder: Path, camera, size, expression_from, progress, cancelled):
+        if self.failure:
+            raise self.failure
+        for i in range(500):
+            progress(i, 500, "Rendering")
+            if cancelled():
+                break
+            time.sleep(0.01)
+        self.stopped.set()
+
+
+@pytest.fixture
+def audio(tmp_path) -> str:
+    import numpy as np
+    import soundfile
+
+    path = tmp_path / "noise.wav"
+    soundfile.write(path, np.full(4000, 0.2), 16000)
+    return str(path)
+
+
+def test_closing_the_stream_stops_the_work(audio):
+    engine, session = SlowEngine(), Sessions().start_job("a")
+    reports = run(engine, Job({}, audio), session, 60)
+    assert next(reports).kind == "working"
+    reports.close()
+    assert engine.stopped.wait(2)
+
+
+def test_cancelling_is_reported(audio):
+    sessions = Sessions()
+    reports = run(SlowEngine(), Job({}, audio), sessions.start_job("a"), 60)
+    next(reports)
+    sessions.cancel("a")
+    assert list(reports)[-1].kind == "cancelled"
+
+
+@pytest.mark.parametrize("failure, words", [(UserError("Bad thing."), "Bad thing."), (KeyError("x"), "log says why")])
+def test_failures_become_one_sentence(audio, failure, words):
+    last = list(run(SlowEngine(failure), Job({}, audio), Sessions().start_job("a"), 60))[-1]
+    assert last.kind == "failed" and words in last.message
+
+
+@pytest.mark.parametrize("job", [Job({}, None), Job({}, "AUDIO", camera="Behind"), Job({}, "AUDIO", size=5000)])
+def test_impossible_jobs_are_refused(job, audio):
+    from dataclasses import replace
+
+    job = replace(job, audio=audio) if job.audio else job
+    assert list(run(SlowEngine(), job, Sessions().start_job("a"), 60))[-1].kind == "failed"
