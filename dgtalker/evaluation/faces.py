@@ -56,6 +56,7 @@ def _start(model: str) -> None:
 
     global _landmarker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MediaPipe's C++ log; exceptions reach the parent anyway
     block_metrics()
     _landmarker = Landmarker(model, max_faces=1)
     atexit.register(_landmarker.close)

@@ -1,0 +1,35 @@
+"""create-identity DATASET -o DIR"""
+
+from dgtalker.commands import common
+
+
+def configure(parser):
+    parser.add_argument("dataset", help="data set made by preprocess")
+    parser.add_argument("-o", "--output", required=True, metavar="DIR")
+    parser.add_argument(
+        "--prior", metavar="NAME", help="shipped name, folder or hub repository; default: the shipped one"
+    )
+    parser.add_argument("--preset", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--resume", action="store_true", help="keep the finished stages of the last run")
+    parser.add_argument("--name", default="", help="default: the folder's name")
+    parser.add_argument("--title", default="", help="name for people")
+    parser.add_argument("--source", default="", help="what the data set shows, for the model card")
+    parser.add_argument("--attribution", default="", help="licence and credit of that material, for the model card")
+
+
+def run(args) -> None:
+    output = common.check_output_folder(args.output)
+    from dgtalker.training.create_identity import Card, create_identity
+
+    given = {key: getattr(args, key) for key in ("name", "title", "source", "attribution") if getattr(args, key)}
+    with common.Progress("create-identity") as progress:
+        identity = create_identity(
+            args.dataset,
+            output,
+            prior=args.prior,
+            preset=args.preset,
+            resume=args.resume,
+            progress=progress,
+            card=Card(**given),
+        )
+    print(f"{args.output}: {identity.name}, {identity.n_exp} expression and {identity.n_lip} lip coefficients")
