@@ -51,6 +51,7 @@ class ClipInfo:
     frames: int
     source: str  # file name and, for a shot of a longer video, its start in seconds
     tracking_error: float = 0.0  # mean landmark reprojection error, pixels of the crop
+    jitter: float = 0.0  # frame-to-frame noise of the rigid head, pixels of the crop
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class DatasetInfo:
     size: int = 256
     focal: float = 3.75  # assumed focal length of the source video, in source picture heights
     window: float = 3.2  # side of the square crop, decimetres at the head's distance
+    expression_names: list[str] = field(default_factory=list)  # order of expression and scores
+    landmark_offsets: list[list[float]] = field(default_factory=list)  # [478][3] dm, this person's landmarks
     blink_open: float = 0.0  # eyeBlink score that counts as blink 0
     blink_closed: float = 1.0  # eyeBlink score that counts as blink 1
     format_version: int = FORMAT_VERSION
@@ -163,7 +166,8 @@ class Dataset:
         if isinstance(name, int):
             name = self.names[name]
         if name not in self._infos:
-            raise UserError(f"The data set {self.folder} has no clip called {name}; it has {', '.join(self.names[:5])}.")
+            some = ", ".join(self.names[:5])
+            raise UserError(f"The data set {self.folder} has no clip called {name}; it has {some} ...")
         if name not in self._clips:
             self._clips[name] = Clip(self.folder, self._infos[name], self.size)
         return self._clips[name]
@@ -176,7 +180,7 @@ def read_info(folder: Path) -> DatasetInfo:
         raw = json.loads(path.read_text())
         version = raw.get("format_version")
         if version != FORMAT_VERSION:
-            raise UserError(f"{path} has format version {version}, this program reads {FORMAT_VERSION}; preprocess again.")
+            raise UserError(f"{path} has format version {version}, not {FORMAT_VERSION}; run preprocess again.")
         raw["clips"] = [ClipInfo(**c) for c in raw["clips"]]
         return DatasetInfo(**raw)
     except FileNotFoundError as error:
@@ -193,8 +197,11 @@ def write_info(folder: Path, info: DatasetInfo) -> None:
     temporary.replace(folder / "dataset.json")
 
 
-def write_clip(folder: Path, name: str, tensors: dict[str, torch.Tensor]) -> None:
-    """Write clips/NAME.safetensors atomically after checking it against CLIP_TENSORS."""
+def write_clip(folder: Path, name: str, tensors: dict[str, torch.Tensor], key: str = "") -> None:
+    """Write clips/NAME.safetensors atomically after checking it against CLIP_TENSORS.
+
+    key: a digest of everything the clip was made from, so that a later run can keep it.
+    """
     frames, size = tensors["images"].shape[:2]
     for key, (dtype, tail) in CLIP_TENSORS.items():
         expected = (frames, *(size if d == "S" else d for d in tail))
@@ -205,5 +212,14 @@ def write_clip(folder: Path, name: str, tensors: dict[str, torch.Tensor]) -> Non
     target = folder / "clips" / f"{name}.safetensors"
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{name}.{os.getpid()}.tmp")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
+    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={"key": key})
     temporary.replace(target)
+
+
+def clip_key(folder: Path, name: str) -> str | None:
+    """The key a clip was written with, None if there is no readable clip of that name."""
+    try:
+        with safe_open(folder / "clips" / f"{name}.safetensors", framework="pt") as file:
+            return (file.metadata() or {}).get("key")
+    except (OSError, SafetensorError):
+        return None

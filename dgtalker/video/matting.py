@@ -7,6 +7,7 @@ nearby; where F and B look alike, a guided filter of the segmenter's own matte d
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,8 @@ class Window:
         matrix = np.array([[step, 0, self.left + 0.5 * step - 0.5], [0, step, self.top + 0.5 * step - 0.5]], np.float64)
         flags = cv2.INTER_LANCZOS4 | cv2.WARP_INVERSE_MAP
         size = (self.size, self.size)
-        return cv2.warpAffine(picture, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE).astype(np.float32) / 255
+        crop = cv2.warpAffine(picture, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        return crop.astype(np.float32) / 255
 
     def inside(self, height: int, width: int) -> np.ndarray:
         """Which crop pixels lie in the source picture, bool [size,size]."""
@@ -102,7 +104,8 @@ def rough_matte(segmenter: Segmenter, picture: np.ndarray, window: Window) -> np
     start = 0.5 * (1 - 1 / CONTEXT) * context.size + 0.5 * step - 0.5
     matrix = np.array([[step, 0, start], [0, step, start]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    matte = cv2.warpAffine(probability, matrix, (window.size, window.size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    size = (window.size, window.size)
+    matte = cv2.warpAffine(probability, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return matte * window.inside(*picture.shape[:2])
 
 
@@ -133,19 +136,30 @@ def refine(picture: np.ndarray, rough: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return alpha, (edge * front + (1 - edge) * pure.clip(0, 1)).clip(0, 1)
 
 
-def steady(alphas: np.ndarray, pictures: np.ndarray) -> np.ndarray:
-    """Average alpha over the frame before, this and the next where the picture did not change.
+def cut_out(
+    segmenter: Segmenter, pictures: Iterable[np.ndarray], window: Window
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Alpha [S,S] and foreground colour [S,S,3] of the window in consecutive source pictures uint8 [H,W,3].
 
-    alphas [T,S,S], pictures [T,S,S,3] -> [T,S,S], all float32 in 0..1.
+    Alpha is averaged over the frame before, this and the next where the picture did not change.
     """
-    change = np.square(np.diff(pictures, axis=0)).sum(-1) / 0.05**2  # [T-1,S,S]
-    same = np.exp(-0.5 * change)
-    total, weight = alphas.copy(), np.ones_like(alphas)
-    total[1:] += same * alphas[:-1]
-    weight[1:] += same
-    total[:-1] += same * alphas[1:]
-    weight[:-1] += same
-    return total / weight
+
+    def matted() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        for picture in pictures:
+            crop = window.crop(picture).clip(0, 1)
+            yield crop, *refine(crop, rough_matte(segmenter, picture, window))
+
+    frames = matted()
+    before, now = None, next(frames, None)
+    while now is not None:
+        after = next(frames, None)
+        total, weight = now[1], 1.0
+        for other in (before, after):
+            if other is not None:
+                same = np.exp(-0.5 * np.square(now[0] - other[0]).sum(-1) / 0.05**2)
+                total, weight = total + same * other[1], weight + same
+        yield total / weight, now[2]
+        before, now = now, after
 
 
 def _spread(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
@@ -172,7 +186,10 @@ def _guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: 
     import cv2
 
     grey = guide.mean(-1)
-    box = lambda x: cv2.blur(x, (2 * radius + 1, 2 * radius + 1))  # noqa: E731
+
+    def box(x: np.ndarray) -> np.ndarray:
+        return cv2.blur(x, (2 * radius + 1, 2 * radius + 1))
+
     mean, target = box(grey), box(values)
     slope = (box(grey * values) - mean * target) / (box(grey * grey) - mean * mean + epsilon)
     return (box(slope) * grey + box(target - slope * mean)).clip(0, 1)

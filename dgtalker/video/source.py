@@ -62,7 +62,8 @@ def list_videos(sources: str | Path | list[str | Path]) -> list[Path]:
 
 def probe(path: Path) -> VideoInfo:
     """Size, length and streams of a video. Raises UserError if it cannot be read."""
-    text = subprocess.run([_ffmpeg(), "-hide_banner", "-i", str(path)], capture_output=True).stderr.decode(errors="replace")
+    text = subprocess.run([_ffmpeg(), "-hide_banner", "-i", str(path)], capture_output=True).stderr
+    text = text.decode(errors="replace")
     stream = re.search(r"Stream #.*Video: (.*)", text)
     size = re.search(r"[, ](\d{2,5})x(\d{2,5})[, ]", stream.group(1) + " ") if stream else None
     if not size:

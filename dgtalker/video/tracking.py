@@ -60,7 +60,7 @@ class LandmarkModel:
     @staticmethod
     def from_template(template) -> LandmarkModel:
         """Restrict a HeadTemplate to its 478 landmarks."""
-        corners = template.triangles.long()[template.landmark_triangle.long()]  # [L,3]
+        corners = template.triangles.long()[template.landmark_triangle.clamp_min(0).long()]  # [L,3]
         bary = template.landmark_bary.float()
 
         def at_landmarks(values: Tensor) -> Tensor:  # [..., V, 3] -> [..., L, 3]
@@ -71,6 +71,7 @@ class LandmarkModel:
         weights = torch.ones(len(corners))
         weights[list(FACE_OVAL)] = 0.2
         weights[list(LIPS + EYELIDS)] = 2.0
+        weights[template.landmark_triangle < 0] = 0.0  # no place on the template
         return LandmarkModel(
             at_landmarks(template.vertices),
             at_landmarks(template.shape_basis),
@@ -292,7 +293,8 @@ class Tracker:
         solved = torch.cholesky_solve(torch.cat([cross, vector[..., None]], -1), factor)
         # The shape prior counts once per frame: systematic misfit does not average out over frames.
         prior = 0.3 * len(frames.observed)
-        shape_matrix = shape_matrix - torch.einsum("tpk,tpj->kj", cross, solved[..., :-1]) + prior * torch.eye(len(shape))
+        shape_matrix = shape_matrix - torch.einsum("tpk,tpj->kj", cross, solved[..., :-1])
+        shape_matrix.diagonal()[:] += prior
         shape_vector = shape_vector - torch.einsum("tpk,tp->k", cross, solved[..., -1]) - prior * shape
         change = torch.linalg.solve(shape_matrix, shape_vector)
         step = solved[..., -1] - torch.einsum("tpk,k->tp", solved[..., :-1], change)

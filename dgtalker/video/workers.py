@@ -1,0 +1,103 @@
+"""Worker processes, progress and bad inputs of preprocessing."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+
+import torch
+
+from dgtalker.errors import UserError
+from dgtalker.video.landmarks import block_metrics
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[float, float | None, str | None], None]
+
+
+class PreprocessStopped(KeyboardInterrupt):
+    """Stopped on request; the same command again keeps what is finished."""
+
+
+class Problems:
+    """Bad inputs: warned about while something usable is left, raised if nothing is."""
+
+    def __init__(self):
+        self.first: UserError | None = None
+        self.reported: set[str] = set()
+
+    def add(self, error: UserError) -> None:
+        self.first = self.first or error
+        if str(error) not in self.reported:
+            self.reported.add(str(error))
+            log.warning("%s", error)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind, error, trace) -> bool:
+        if isinstance(error, UserError):
+            self.add(error)
+            return True
+        return False
+
+    def give_up_unless(self, something_left) -> None:
+        if not something_left:
+            raise self.first or UserError("No usable clip is left.")
+
+
+class Counter:
+    """Progress over both passes; drawing a frame costs about three times as much as looking at it."""
+
+    def __init__(self, progress: Progress, frames: int):
+        self.progress, self.done, self.total = progress, 0.0, 4.0 * frames
+
+    def add(self, frames: float, message: str) -> None:
+        self.done = min(self.total, self.done + frames)
+        self.progress(self.done, self.total, message)
+
+
+class Pool:
+    """Worker processes that do nothing but MediaPipe and pixels, so their network is cut (see landmarks.py)."""
+
+    def __init__(self, workers: int, cancelled: Callable[[], bool]):
+        self.workers, self.cancelled = workers, cancelled
+
+    def __enter__(self) -> Pool:
+        context = multiprocessing.get_context("spawn")  # torch and MediaPipe do not survive a fork
+        self.executor = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start_worker)
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self.executor.shutdown(wait=kind is None, cancel_futures=True)
+
+    def run(self, function: Callable, jobs: list[tuple]) -> Iterator[tuple[int, object]]:
+        """(index of the job, result or UserError) as jobs finish."""
+        futures: dict[Future, int] = {self.executor.submit(function, *job): i for i, job in enumerate(jobs)}
+        pending = set(futures)
+        while pending:
+            done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+            if self.cancelled():
+                raise PreprocessStopped("Preprocessing was stopped; run it again to continue.")
+            for future in done:
+                try:
+                    yield futures[future], future.result()
+                except UserError as error:
+                    yield futures[future], error
+                except BrokenProcessPool as error:
+                    raise UserError(
+                        "A worker process of preprocess died, probably for lack of memory; try --workers 1."
+                    ) from error
+
+
+def _start_worker() -> None:
+    import cv2
+
+    block_metrics()
+    os.nice(5)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
