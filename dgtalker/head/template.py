@@ -57,9 +57,9 @@ class HeadTemplate:
     expression_names: tuple[str, ...]
     neck_y: float  # dm: the skin ends here at the front of the neck
     neck_plane: tuple[float, float, float, float]  # (n, d): the head lies where n.x + d > 0
-    base_centre: tuple[float, float, float]  # mean base-mesh position of the origin, dm
+    base_centre: tuple[float, float, float]  # dm, from the mean of `centre_vertices` to the origin
     base_size: float  # mean size of the heads before normalisation, dm
-    centre_vertices: Tensor  # [C] int64: their mean is a head's origin
+    centre_vertices: Tensor  # [C] int64: skin vertices that a head's origin and size are taken from
 
     @staticmethod
     @lru_cache(maxsize=2)
@@ -88,6 +88,21 @@ class HeadTemplate:
         if expression is not None:
             vertices = vertices + torch.tensordot(expression, self.expression_basis, dims=([-1], [0]))
         return vertices
+
+    def bind(self, base: np.ndarray) -> np.ndarray:
+        """Template vertices [V, 3] on an hm08 base mesh [19158, 3], in base units (not normalised)."""
+        corners = base[self.bind_index.numpy()]
+        return (corners * self.bind_weight.numpy()[..., None]).sum(1) + self.bind_offset.numpy()
+
+    def normalisation(self, bound: np.ndarray) -> tuple[float, np.ndarray]:
+        """Scale and origin of a neutral head [V, 3] from `bind`: world = (bound - origin) * scale.
+
+        The origin is the skull's centre; a third of the size differences between people remains.
+        """
+        points = bound[self.centre_vertices.numpy()]
+        middle = points.mean(0)
+        size = float(np.sqrt(((points - middle) ** 2).sum(1).mean()))
+        return (self.base_size / size) ** 0.67, middle + np.array(self.base_centre)
 
     def part_index(self, name: str) -> int:
         """Index of a part by name."""
