@@ -88,7 +88,7 @@ def whitened_pca(x: Tensor, count: int) -> tuple[Tensor, Tensor]:  # [P,D] -> [D
     centred = x - mean
     values, vectors = torch.linalg.eigh(centred @ centred.T)  # P is far smaller than D
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
-    keep = min(count, int((values > values[0] * 1e-7).sum()), max(len(x) - 1, 0))
+    keep = min(count, int((values > values[0] * 1e-6).sum()), max(len(x) - 1, 0))
     basis = torch.zeros(count, x.shape[1])
     basis[:keep] = (vectors[:, :keep].T @ centred) / max(len(x) - 1, 1) ** 0.5
     return mean, basis

@@ -31,6 +31,7 @@ from dgtalker.training.people_cache import HELD_OUT, PeopleCache, PeopleSource, 
 from dgtalker.training.prior_losses import SmoothnessPairs, regularisers, uv_loss
 
 STATE_FILE = "state.safetensors"
+STOPPED = "Stopped; the same command with --resume continues."
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class _Run:
     def _stop_here(self, optimizer=None, **values) -> None:
         if hasattr(self, "generator"):
             self._save(optimizer, **values)
-        raise common.TrainingStopped("Stopped; the same command with --resume continues.")
+        raise common.TrainingStopped(STOPPED)
 
     # ---- stages ----
 
@@ -170,6 +171,8 @@ class _Run:
             self._next_stage("uv")
         if self.values["stage"] == "uv":
             self._train_uv()
+            self._next_stage("mapping")
+        if self.values["stage"] == "mapping":
             self._train_mapping()
             self._next_stage("views")
         if self.values["stage"] == "views":
@@ -222,7 +225,7 @@ class _Run:
         names = self.source.expression_names
         z_dim = len(self.people[0].factors) + len(names)
         generator = Generator(replace(config.generator, z_dim=z_dim), self.template)
-        sample = np.stack([sample_expression(np.random.default_rng([config.seed, 8, i]), names) for i in range(1000)])
+        sample = np.stack([sample_expression(np.random.default_rng([config.seed, 8, i]), names) for i in range(500)])
         path: LinearPath = fit_linear_path(generator, self.people, torch.from_numpy(sample))
         self.w_rest = torch.stack([path.encode(generator, p) for p in self.people])  # [P,W]
         held_out = [path.encode(generator, p) for p in self.people_held_out]
@@ -272,7 +275,8 @@ class _Run:
             optimizer.step()
             step += 1
             for name, value in parts.items():
-                running[name] = 0.98 * running.get(name, float(value)) + 0.02 * float(value)
+                value = float(value.detach())
+                running[name] = 0.98 * running.get(name, value) + 0.02 * value
             if step % 50 == 0:
                 self.log(stage=stage, step=step, **{k: round(v, 5) for k, v in running.items()})
                 self.progress(box.used_s / 60, minutes, f"{stage}: step {step}, loss {running['loss']:.4f}")
@@ -322,8 +326,8 @@ class _Run:
         names = self.source.expression_names
         bank = np.stack([sample_expression(self.rng, names) for _ in range(max(500, 2 * config.mapping_steps))])
         for step in range(config.mapping_steps):
-            if self.stop():
-                self._stop_here()
+            if self.stop():  # a few seconds' work: it starts again from the state saved before it
+                raise common.TrainingStopped(STOPPED)
             for group in optimizer.param_groups:
                 group["lr"] = 1e-3 * (1 - step / config.mapping_steps)
             who = torch.from_numpy(self.rng.integers(len(self.people), size=256))
@@ -343,7 +347,7 @@ class _Run:
             error = mapping(z.to(config.device)).cpu() - self.w_held_out
             held_out = {n: round(float(error[:, s].square().mean()), 4) for n, s in generator.slices.items()}
         if config.mapping_steps:
-            self.log(stage="mapping", loss=float(loss), held_out_squared_error=held_out)
+            self.log(stage="mapping", loss=loss.detach(), held_out_squared_error=held_out)
 
     def _train_views(self) -> None:
         config = self.config
