@@ -465,7 +465,7 @@ def build(makehuman: Path, seed: int = 0) -> tuple[dict[str, torch.Tensor], dict
         "format_version": 1, "part_names": PART_NAMES, "expression_names": morphs.expression_names,
         "shape_scale": shape_scale, "expression_scale": expression_scale,
         "neck_plane": neck.tolist(), "neck_y": float(front[:, 1].min()), "base_centre": shift.tolist(),
-        "base_size": base_size,
+        "base_size": base_size, "mean_scale": scale,
         "shape_variance_held": float(held), "shape_residual_mm": float(residual.mean() * 100),
         "shape_residual_skin_mm": float(residual[:, part == 0].mean() * 100),
     }

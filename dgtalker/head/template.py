@@ -59,6 +59,7 @@ class HeadTemplate:
     neck_plane: tuple[float, float, float, float]  # (n, d): the head lies where n.x + d > 0
     base_centre: tuple[float, float, float]  # dm, from the mean of `centre_vertices` to the origin
     base_size: float  # mean size of the heads before normalisation, dm
+    mean_scale: float  # world units per base unit of the mean head
     centre_vertices: Tensor  # [C] int64: skin vertices that a head's origin and size are taken from
 
     @staticmethod
@@ -78,7 +79,8 @@ class HeadTemplate:
         fields["part"] = fields.pop("part")
         for name in ("part_names", "expression_names", "neck_plane", "base_centre"):
             fields[name] = tuple(meta[name])
-        return HeadTemplate(**fields, neck_y=meta["neck_y"], base_size=meta["base_size"])
+        return HeadTemplate(**fields, neck_y=meta["neck_y"], base_size=meta["base_size"],
+                            mean_scale=meta["mean_scale"])
 
     def geometry(self, shape: Tensor | None = None, expression: Tensor | None = None) -> Tensor:
         """Vertices [..., V, 3] for shape coefficients [..., Ks] (1 = one std) and ARKit values [..., 52] (0..1)."""
