@@ -39,15 +39,15 @@ def test_length_and_range():
 @pytest.mark.parametrize("gain", [1.0, 0.05])
 def test_speech_opens_it_and_pauses_close_it(shared, gain):
     speech = load_audio(shared / "data/speech/ljspeech/LJ001-0002.wav")  # 1.9 s
-    pause = np.zeros(RATE, np.float32)
+    pause = np.zeros(40 * 640, np.float32)
     samples = gain * np.concatenate([pause, speech, pause, speech, pause])
     background = 0.002 * gain * noise(len(samples) / RATE, 1)
     frames = round(len(speech) / 640)
     for gate in (speech_activity(samples), speech_activity(samples + background)):
-        for start in (25, 50 + frames):
+        for start in (40, 80 + frames):
             assert gate[start + 5 : start + frames - 8].mean() > 0.95
-        assert gate[:18].max() < 0.1 and gate[-10:].max() < 0.1
-        assert gate[25 + frames + 14 : 50 + frames - 7].max(initial=0) < 0.1
+        assert gate[:26].max() < 0.1 and gate[-10:].max() < 0.1
+        assert gate[40 + frames + 14 : 80 + frames - 14].max() < 0.1
         assert np.abs(np.diff(gate)).max() < 0.35  # it fades, it does not click
 
 
@@ -58,4 +58,4 @@ def test_follows_the_words_of_grid(shared):
         gate = speech_activity(load_audio(align.with_suffix(".mpg")))
         first, last = words[0][0], words[-1][1]
         assert gate[first + 2 : last - 2].mean() > 0.9
-        assert gate[: max(first - 9, 1)].mean() < 0.1 and gate[last + 14 :].mean() < 0.15
+        assert gate[: max(first - 13, 1)].mean() < 0.1 and gate[last + 16 :].mean() < 0.15
