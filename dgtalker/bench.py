@@ -79,8 +79,7 @@ def resample(gaussians: Gaussians, count: int) -> Gaussians:
     import torch
 
     have = gaussians.count
-    index = torch.linspace(0, have - 1, count).round().long() if count <= have else torch.arange(count) % have
-    picked = gaussians[index]
+    picked = gaussians[torch.arange(count) * have // count]
     if count > have:  # a surface covered by k times as many splats needs each 1/sqrt(k) as wide
         factor = (have / count) ** 0.5
         noise = torch.randn(picked.means.shape, generator=torch.Generator().manual_seed(0))

@@ -44,6 +44,6 @@ def fake_identity(tmp_path_factory) -> Path:
     """Folder of a small identity with the right format and random weights."""
     from fake_identity import make_fake_identity
 
-    folder = tmp_path_factory.mktemp("identities") / "fake"
+    folder = tmp_path_factory.mktemp("checkpoints") / "identities" / "fake"  # a valid $DGTALKER_CHECKPOINTS too
     make_fake_identity(folder)
     return folder

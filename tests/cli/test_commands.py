@@ -130,7 +130,9 @@ def test_damaged_checkpoint(fake_identity, tmp_path, damage):
     refused("render", folder, "-o", tmp_path / "x.png", saying="damaged")
 
 
-@pytest.mark.parametrize(("setting", "saying"), [("lip1=nan", "nan"), ("lip99=1", "lip99"), ("lip1=1e9", "lip1"), ("lip1", "NAME=")])
+@pytest.mark.parametrize(
+    ("setting", "saying"), [("lip1=nan", "nan"), ("lip99=1", "lip99"), ("lip1=1e9", "lip1"), ("lip1", "NAME=")]
+)
 def test_coefficient_that_is_nan_unknown_or_absurd(fake_identity, tmp_path, setting, saying):
     refused("render", fake_identity, "-o", tmp_path / "x.png", "--set", setting, saying=saying)
 
