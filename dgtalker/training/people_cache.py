@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dgtalker.camera import Camera, orbit_camera
+from dgtalker.head.template import HeadTemplate
 from dgtalker.training.common import load_state, save_state
 from dgtalker.training.expressions import sample_expression
 
@@ -41,20 +42,33 @@ class PeopleSource(Protocol):
 class SyntheticPeople:
     """People of `dgtalker.people` over a MakeHuman asset folder, seen through the template's atlas."""
 
-    def __init__(self, makehuman: str | Path, template, map_size: int):
+    def __init__(self, makehuman: str | Path, template: HeadTemplate, map_size: int):
         from dgtalker import people
 
-        self._people = people
-        self.template = template
+        self.people = people
         self.atlas = template.atlas(map_size)
-        self.assets = people.PersonAssets(makehuman)
+        self.assets = people.PersonAssets(makehuman, template)
         self.expression_names = list(template.expression_names)
-        basis = template.shape_basis.float().flatten(1)
-        self._to_shape = torch.linalg.pinv(basis)  # [V*3,Ks]
 
     def sample(self, rng: np.random.Generator):
         """One random person."""
-        return self._people.sample_person(rng, self.assets)
+        return self.people.sample_person(rng, self.assets)
+
+    def factors(self, person) -> np.ndarray:
+        """[Zp] about N(0,1)."""
+        return person.factors()
+
+    def shape(self, person) -> np.ndarray:
+        """[Ks] template coefficients of the neutral head."""
+        return person.shape_coefficients
+
+    def texels(self, person, expression: np.ndarray) -> dict[str, np.ndarray]:
+        """positions [T,3], color [T,3], opacity [T] in the atlas."""
+        return self.people.person_texels(person, expression, self.atlas)
+
+    def capture(self, person, expressions: np.ndarray, cameras: Camera) -> np.ndarray:
+        """Mesh renders on white, one of `expressions` per camera."""
+        return self.people.capture(person, expressions, cameras)
 
 
 @dataclass

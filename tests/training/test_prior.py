@@ -121,7 +121,7 @@ def test_people_are_cached_and_the_same_every_time(tmp_path):
 
 
 def test_training_learns_and_writes_a_prior(tmp_path):
-    folder = train_prior(settings(tmp_path, uv_steps=60, view_steps=60), source=FakePeople(), template=TEMPLATE)
+    folder = train_prior(settings(tmp_path, uv_steps=40, view_steps=30), source=FakePeople(), template=TEMPLATE)
     generator = Generator.from_pretrained(folder, template=TEMPLATE)
     assert generator.config.z_dim == 8 + 52
     for name in ("README.md", "heads.png", "directions.png", "preview.png", "held_out.png"):
