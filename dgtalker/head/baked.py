@@ -108,9 +108,10 @@ def quadratic_features_numpy(a: np.ndarray) -> np.ndarray:
 
 def gaussians_from_baked(attributes: Mapping[str, Tensor], base_quats: Tensor) -> Gaussians:
     """Activate attributes {name: [..., N, channels]}; base_quats [N, 4] are the canonical rotations."""
+    turn = axis_angle_to_quaternion(attributes["axis_angles"])
     return Gaussians(
         means=attributes["means"],
-        quats=quaternion_multiply(base_quats, axis_angle_to_quaternion(attributes["axis_angles"])),
+        quats=quaternion_multiply(base_quats.expand_as(turn), turn),
         scales=attributes["log_scales"].exp(),
         opacities=attributes["logit_opacities"][..., 0].sigmoid(),
         colors=attributes["colors"],
@@ -120,8 +121,8 @@ def gaussians_from_baked(attributes: Mapping[str, Tensor], base_quats: Tensor) -
 def baked_from_gaussians(gaussians: Gaussians, base_quats: Tensor) -> dict[str, Tensor]:
     """The inverse of gaussians_from_baked: what a BakedHead has to blend to get these splats [..., N]."""
     opacities = gaussians.opacities.clamp(OPACITY_MARGIN, 1 - OPACITY_MARGIN)
-    conjugate = base_quats * base_quats.new_tensor([1, -1, -1, -1])
     quats = nn.functional.normalize(gaussians.quats, dim=-1)
+    conjugate = (base_quats * base_quats.new_tensor([1, -1, -1, -1])).expand_as(quats)
     return {
         "means": gaussians.means,
         "log_scales": gaussians.scales.clamp_min(1e-6).log(),

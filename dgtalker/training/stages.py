@@ -75,7 +75,8 @@ class Stage:
             if after is not None:
                 after()
             for key, value in losses.items():
-                totals[key] = 0.95 * totals.get(key, float(value)) + 0.05 * float(value)
+                value = float(value.detach())
+                totals[key] = 0.95 * totals.get(key, value) + 0.05 * value
             if number % 20 == 0:
                 self.note(step=number, **{key: round(value, 5) for key, value in totals.items()})
             self.report(fraction, f"step {number}, loss {totals['loss']:.4f}")

@@ -1,0 +1,154 @@
+"""The whole pipeline on a made-up person, in seconds: every stage does its work, and finished ones are not repeated."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dgtalker.errors import UserError
+from dgtalker.training.baking import BakingConfig
+from dgtalker.training.common import TrainingStopped
+from dgtalker.training.create_identity import Card, CreateConfig, create_identity
+from dgtalker.training.frames import Frames, choose_pivots, rest_frames
+from dgtalker.training.inversion import AllFramesConfig, InversionConfig
+from dgtalker.training.navigation import NavigationTrainingConfig
+from dgtalker.training.tuning import TuningConfig
+from dgtalker.video.dataset import Dataset
+from tests.training.fake_identity_data import tiny_generator, write_fake_dataset
+
+RANKS = {"means": 8, "log_scales": 4, "axis_angles": 4, "logit_opacities": 4, "colors": 8}
+QUICK = CreateConfig(
+    inversion=InversionConfig(frames=12, max_steps=30),
+    tuning=TuningConfig(max_steps=20),
+    all_frames=AllFramesConfig(rank=6, max_steps=10),
+    navigation=NavigationTrainingConfig(n_exp=2, n_lip=3, hidden=16, warm_steps=120, image_steps=10, clips=3, run=24),
+    baking=BakingConfig(samples=80, ranks=RANKS, held_out=6, min_opacity=0.0),
+)
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("identity")
+    generator = tiny_generator()
+    return generator.save_pretrained(folder / "prior"), write_fake_dataset(folder / "data", generator)
+
+
+@pytest.fixture(scope="module")
+def made(material, tmp_path_factory):
+    prior, data = material
+    out = tmp_path_factory.mktemp("made") / "someone"
+    heard = []
+    identity = create_identity(
+        data, out, prior, config=QUICK, card=Card(title="Some One", attribution="CC0, nobody"),
+        progress=lambda done, total, message: heard.append((done, total, message)),
+    )  # fmt: skip
+    return identity, out, heard
+
+
+def test_identity_folder_is_complete_and_small(made):
+    identity, out, _ = made
+    assert {p.name for p in out.iterdir()} == {"config.json", "model.safetensors", "preview.png", "README.md"}
+    assert (identity.name, identity.title, identity.n_exp, identity.n_lip) == ("someone", "Some One", 2, 3)
+    assert "CC0, nobody" in (out / "README.md").read_text()
+    config = json.loads((out / "config.json").read_text())
+    assert len(config["parents"]["prior"]) == 64 and config["training"]["frames"] == 90
+
+
+def test_baked_head_follows_the_generator(made):
+    figures = made[0].config["training"]["baked"]
+    assert figures["held_out_psnr"] > 38 and figures["sweep_psnr"] > 34
+
+
+def test_progress_rises_to_one_and_the_log_names_every_stage(made):
+    _, out, heard = made
+    done = [d for d, _, _ in heard]
+    assert done == sorted(done) and done[-1] == 1.0
+    lines = [json.loads(line) for line in (out.parent / "someone.work" / "log.jsonl").read_text().splitlines()]
+    assert {line["stage"] for line in lines} == {"inversion", "tuning", "all frames", "navigation", "baking"}
+    for name in ("inversion", "tuning"):
+        pictures = [line["picture"] for line in lines if line["stage"] == name]
+        assert pictures[-1] < pictures[0], f"{name} did not learn: {pictures}"
+
+
+def test_lips_follow_sound_and_eyes_follow_blink(made, material):
+    identity, _, _ = made
+    clip = Dataset.open(material[1]).clip(1)
+    a_exp, a_lip = identity.encode(clip.features, clip.blink)
+    opening = clip.expression[:, identity_jaw()].numpy()
+    assert max(abs(np.corrcoef(a_lip[:, k], opening)[0, 1]) for k in range(3)) > 0.8
+    assert np.abs(identity.blink_coefficients(1.0)).max() > 0.5
+    head = identity.head
+    rest, shut = (identity.gaussians(e, np.zeros(3)).means for e in (np.zeros(2), identity.blink_coefficients(1.0)))
+    moved = (shut - rest).norm(dim=-1)
+    assert (moved * head.upper_weight).sum() > 2 * (moved * head.lower_weight).sum()
+
+
+def identity_jaw() -> int:
+    return tiny_generator().template.expression_names.index("jawOpen")
+
+
+def test_coefficients_are_in_training_standard_deviations(made, material):
+    identity, _, _ = made
+    codes = [np.concatenate(identity.encode(c.features, c.blink), 1) for c in Dataset.open(material[1])]
+    np.testing.assert_allclose(np.concatenate(codes).std(axis=0), 1, atol=0.1)
+
+
+def test_resume_repeats_nothing_that_is_finished(made, material):
+    _, out, _ = made
+    prior, data = material
+    heard = []
+    create_identity(
+        data, out, prior, config=QUICK, resume=True, progress=lambda done, total, message: heard.append(message)
+    )
+    assert not any(m.startswith(("inversion", "tuning", "navigation")) for m in heard)
+    changed = replace(QUICK, navigation=replace(QUICK.navigation, warm_steps=3, image_steps=1))
+    create_identity(
+        data, out, prior, config=changed, resume=True, progress=lambda done, total, message: heard.append(message)
+    )
+    assert any(m.startswith("navigation") for m in heard) and not any(m.startswith("tuning") for m in heard)
+
+
+def test_cancel_stops_and_writes_no_identity(material, tmp_path):
+    prior, data = material
+    asked = []
+
+    def cancelled() -> bool:
+        asked.append(1)
+        return len(asked) > 5
+
+    with pytest.raises(TrainingStopped):
+        create_identity(data, tmp_path / "x", prior, config=QUICK, cancelled=cancelled)
+    assert not (tmp_path / "x").exists()
+
+
+def test_bad_input_is_one_sentence(material, tmp_path):
+    prior, data = material
+    with pytest.raises(UserError, match="not a data set"):
+        create_identity(tmp_path, tmp_path / "x", prior)
+    with pytest.raises(UserError, match="no prior"):
+        create_identity(data, tmp_path / "x", "no-such-prior")
+    with pytest.raises(UserError, match="preset"):
+        create_identity(data, tmp_path / "x", prior, preset="tpu")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        create_identity(data, tmp_path / "file" / "x", prior, config=QUICK)
+
+
+def test_pivots_cover_the_clips(material):
+    frames = Frames(Dataset.open(material[1]))
+    pivots = choose_pivots(frames, 12)
+    assert len(pivots) == len(set(pivots)) == 12
+    aperture, blink = frames.aperture(), frames.blink
+    assert aperture[pivots].max() == aperture.max() and blink[pivots].max() == blink.max()
+    rest = rest_frames(frames, 5)
+    assert aperture[rest].max() < aperture.median() + 1e-3 and blink[rest].max() == 0
+
+
+def test_frames_number_all_clips_in_order(material):
+    frames = Frames(Dataset.open(material[1]))
+    clip, number = frames.place(45)
+    assert (clip.name, number) == ("clip1", 15)
+    picture = frames.pictures([45]).image[0]
+    torch.testing.assert_close(picture, clip.images[15].float() / 255)
