@@ -6,8 +6,9 @@ therefore meet unknown features in any longer file. So the encoder never sees th
 3 s windows, and only their middle is kept, cross-faded from window to window. Every state then comes from (nearly)
 the same position, chunks of long files agree at their borders, and memory does not grow with the length.
 
-Measured with a ridge probe for lip width, 30 GRID clips for training and 10 held out (mean correlation per clip): one
-30 s window .77, the same after 11 s of other speech .68; sliding windows .78 and, after the other speech, unchanged.
+Measured with a ridge probe for lip width (20 GRID training clips of one talker, tried on 10 other training clips of
+the same talker; mean correlation per clip): one 30 s window .67, and .54 when the clip comes after 11 s of other speech;
+sliding windows .66 both times. Lip aperture: .88 and .84; .87 and .87. Windows of 2, 3 and 4 s do equally well.
 """
 
 from __future__ import annotations
