@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,7 +106,7 @@ def evaluate(
         "silence": silence,
         "baselines": {"static": blocks["static"]},
         "clips": [{k: v for k, v in row.items() if not k.startswith("_")} for row in rows["self_driven"]],
-        "config": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()},
+        "config": {"clips": config.clips, "refine_cameras": config.refine_cameras, "seed": config.seed},
         "hashes": {"identity": identity_hash(identity), "dataset": dataset_hash(clips)},
     }
     if config.refine_cameras:
