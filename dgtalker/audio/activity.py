@@ -12,8 +12,8 @@ _FLOOR_SECONDS = 8.0  # the background is what a band falls back to within this 
 _RANGE_DB = 45.0  # the background is taken to be at most this far below the file's loud parts
 _OPEN_DB, _CLOSED_DB = 9.0, 4.5  # excess over the background at which the gate is fully open, closed
 # Video frames. Real talkers part their lips about 0.3 s before the sound (on 30 GRID training clips, true lip apertures
-# times the gate correlate by .97 with the true ones, by .93 with 3, 5); longer would keep short pauses open. Stops inside
-# words are silent, and mouths close softly.
+# times the gate correlate by .97 with the true ones, by .93 with 3, 5); longer would keep short pauses open. Stops
+# inside words are silent, and mouths close softly.
 _LEAD, _HOLD, _FADE = 7, 7, 6
 
 

@@ -7,7 +7,7 @@ therefore meet unknown features in any longer file. So the encoder never sees th
 the same position, chunks of long files agree at their borders, and memory does not grow with the length.
 
 Measured with a ridge probe for lip width (20 GRID training clips of one talker, tried on 10 other training clips of
-the same talker; mean correlation per clip): one 30 s window .67, and .54 when the clip comes after 11 s of other speech;
+the same talker; mean correlation per clip): one 30 s window .67, and .54 when the clip comes after 11 s of speech;
 sliding windows .66 both times. Lip aperture: .88 and .84; .87 and .87. Windows of 2, 3 and 4 s do equally well.
 """
 
