@@ -44,19 +44,23 @@ def render(
     if backend not in BACKENDS:
         raise ValueError(f"Unknown render backend {backend!r}; choose one of {', '.join(BACKENDS)}.")
     _check(gaussians, cameras)
-    means = gaussians.means
-    channels = gaussians.colors.shape[-1]
-    background = torch.as_tensor(background, dtype=means.dtype, device=means.device)
-    if background.ndim == 1 and len(background) != channels and bool((background == background[0]).all()):
+    device, channels = gaussians.means.device, gaussians.colors.shape[-1]
+    # half precision and whole numbers are rendered in float32; only the reference keeps float64
+    dtype = torch.float64 if gaussians.means.dtype == torch.float64 and backend == "reference" else torch.float32
+    background = torch.as_tensor(background, dtype=dtype, device=device)
+    if background.ndim == 1 and len(background) not in (0, channels) and bool((background == background[0]).all()):
         background = background[0]  # a grey is a grey in any number of channels
     if background.ndim > 1 or (background.ndim == 1 and len(background) != channels):
         raise ValueError(f"background has {background.numel()} values, but colours have {channels} channels.")
+    means, quats, scales, opacities, colors = (
+        getattr(gaussians, name).to(device, dtype) for name in ("means", "quats", "scales", "opacities", "colors")
+    )
     view, intrinsics = (
-        (tensor[None] if tensor.ndim == 2 else tensor).to(means)
+        (tensor[None] if tensor.ndim == 2 else tensor).to(device, dtype)
         for tensor in (cameras.world_to_camera, cameras.intrinsics)
     )
     arguments = (
-        means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.colors, view, intrinsics,
+        means, quats, scales, opacities, colors, view, intrinsics,
         cameras.width, cameras.height, background.expand(channels), near, eps2d,
     )  # fmt: skip
     if backend == "auto":
@@ -73,9 +77,11 @@ def render(
         return render_reference(*arguments)
     from dgtalker.render.cpu import render_cpu
 
-    # Gradients flow back through the conversions.
-    images, alphas = render_cpu(*(a.cpu().float() if isinstance(a, Tensor) else a for a in arguments))
-    return images.to(means.device), alphas.to(means.device)
+    if device.type == "cpu":
+        return render_cpu(*arguments)
+    # Gradients flow back through the copies.
+    images, alphas = render_cpu(*(a.cpu() if isinstance(a, Tensor) else a for a in arguments))
+    return images.to(device), alphas.to(device)
 
 
 def render_frame(gaussians: Gaussians, camera: Camera, background: Sequence[float] = (1.0, 1.0, 1.0)) -> np.ndarray:

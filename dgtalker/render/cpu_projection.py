@@ -15,9 +15,9 @@ from dgtalker.render.parallel import float_as_bits, jit, next_chunk
 CHUNK = 512  # Gaussians a thread takes at once
 TILE_WIDTH = 8  # one vector of 8 float32
 TILE_HEIGHT = 32
-RECORD = 12
+RECORD = 10
 # Screen-space record of one Gaussian, in units where its alpha is 2^-(a dx^2 + b dx dy + c dy^2 - log2 opacity):
-X, Y, A, B, C, LOG_OPACITY, REACH, TOP_DX, HALF_WIDTH, HALF_HEIGHT, DEPTH, SPARE = range(RECORD)
+X, Y, A, B, C, LOG_OPACITY, REACH, TOP_DX, CURVE, DEPTH = range(RECORD)
 HALF_LOG2E = np.float32(0.5 / math.log(2.0))
 LOG2_255 = np.float32(math.log2(255.0))
 
@@ -113,7 +113,10 @@ def project(
             record[A], record[B], record[C] = cov_yy * scale, np.float32(-2) * cov_xy * scale, cov_xx * scale
             record[LOG_OPACITY], record[REACH] = log_opacity, reach
             record[TOP_DX] = extent * cov_xy / sigma_y  # where the ellipse is highest
-            record[HALF_WIDTH], record[HALF_HEIGHT], record[DEPTH] = half_width, half_height, z
+            record[CURVE], record[DEPTH] = (
+                np.float32(4) * HALF_LOG2E * scale,
+                z,
+            )  # CURVE = 4 a c - b^2, without cancellation
             box = tile_boxes[camera, n]
             box[0], box[1] = int(left) // TILE_WIDTH, min(int(right) // TILE_WIDTH + 1, tiles_x)
             box[2], box[3] = int(top) // TILE_HEIGHT, min(int(bottom) // TILE_HEIGHT + 1, tiles_y)
@@ -205,6 +208,13 @@ def project_backward(
         if chunk * CHUNK >= count:
             return
         for n in range(chunk * CHUNK, min((chunk + 1) * CHUNK, count)):
+            drawn = False
+            for camera in range(cameras):
+                drawn |= slots[camera * count + n + 1] > slots[camera * count + n]
+            v_colors[n] = 0
+            if not drawn:  # may hold values that are not finite, which must not spread
+                v_means[n], v_quats[n], v_scales[n], v_opacities[n] = 0, 0, 0, 0
+                continue
             qw, qx, qy, qz = quats[n, 0], quats[n, 1], quats[n, 2], quats[n, 3]
             inverse = one / max(math.sqrt(qw * qw + qx * qx + qy * qy + qz * qz), np.float32(1e-12))
             qw, qx, qy, qz = qw * inverse, qx * inverse, qy * inverse, qz * inverse
@@ -216,8 +226,6 @@ def project_backward(
             m20, m21, m22 = r[6] * s0, r[7] * s1, r[8] * s2
             g00 = g01 = g02 = g10 = g11 = g12 = g20 = g21 = g22 = np.float32(0)  # dL/dM
             gx = gy = gz = g_opacity = np.float32(0)
-            for k in range(channels):
-                v_colors[n, k] = 0
             for camera in range(cameras):
                 item = camera * count + n
                 if slots[item + 1] == slots[item]:
@@ -305,7 +313,7 @@ def project_backward(
                     g[1, 3] += vy
                     g[2, 3] += vz
             v_means[n, 0], v_means[n, 1], v_means[n, 2] = gx, gy, gz
-            v_opacities[n] = g_opacity / opacities[n] if g_opacity != 0 else np.float32(0)
+            v_opacities[n] = g_opacity / opacities[n]
             v_scales[n, 0] = r[0] * g00 + r[3] * g10 + r[6] * g20
             v_scales[n, 1] = r[1] * g01 + r[4] * g11 + r[7] * g21
             v_scales[n, 2] = r[2] * g02 + r[5] * g12 + r[8] * g22

@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from dgtalker.render.cpu_projection import (
+    CURVE,
     LOG_OPACITY,
     REACH,
     TILE_HEIGHT,
@@ -62,19 +63,17 @@ def exp2(x):
 @jit
 def rows_crossed(record, left, top, bottom):
     """First and past-the-end row of [top, bottom) where the Gaussian's ellipse crosses the columns left..left+7."""
-    a, b, c, reach = record[A], record[B], record[C], record[REACH]
+    b, curve, constant = record[B], record[CURVE], np.float32(4) * record[C] * record[REACH]
     # pixel centres relative to the Gaussian's centre; the boundary is highest at TOP_DX, or at the nearest column
     first = left + np.float32(0.5) - record[X]
     last = first + np.float32(TILE_WIDTH - 1)
-    bend = np.float32(0.5) / c
+    bend = np.float32(0.5) / record[C]
     d = min(max(record[TOP_DX], first), last)
-    root = (b * b - np.float32(4) * a * c) * d * d + np.float32(4) * c * reach
-    high = (-b * d + math.sqrt(max(root, np.float32(0)))) * bend
+    high = (math.sqrt(max(constant - curve * d * d, np.float32(0))) - b * d) * bend
     d = min(max(-record[TOP_DX], first), last)
-    other = (b * b - np.float32(4) * a * c) * d * d + np.float32(4) * c * reach
-    low = (-b * d - math.sqrt(max(other, np.float32(0)))) * bend
+    low = -(math.sqrt(max(constant - curve * d * d, np.float32(0))) + b * d) * bend
     y = record[Y] - np.float32(0.5)
-    slack = np.float32(1e-3)  # rounding must not cost a row; the exact test is per pixel
+    slack = np.float32(0.01)  # rounding must not cost a row; the exact test is per pixel
     return max(int(math.ceil(y + low - slack)), top), min(int(math.floor(y + high + slack)) + 1, bottom)
 
 
