@@ -214,11 +214,11 @@ def _encode(image: np.ndarray | Image.Image, kind: str, **options: Any) -> str:
 
 
 def answer(call: Callable[[Any], dict[str, Any]], data: Any) -> dict[str, Any]:
-    """Run a server function for the browser; a failure becomes {error: one sentence} instead of an HTTP 500."""
+    """Run a server function for the browser; a failure becomes {problem: one sentence} instead of an HTTP 500."""
     try:
         return call(data)
     except UserError as error:
-        return {"error": str(error)}
+        return {"problem": str(error)}
     except Exception:
         log.exception("the viewport's request failed")
-        return {"error": "The picture could not be drawn: the server's log says why."}
+        return {"problem": "The picture could not be drawn: the server's log says why."}

@@ -117,7 +117,9 @@ def build(engine: Engine | None = None) -> gr.Blocks:
                 report: status("working", "Waiting for a free place"),
             }
 
-        def on_failure() -> dict:
+        def on_failure(request: gr.Request) -> dict:
+            if sessions.current(request.session_hash).stop.is_set():
+                return {}  # Gradio counts a cancelled job as failed, too
             return show(Progress("failed", "The studio could not take the job: try again in a moment."))
 
         def on_cancel(request: gr.Request) -> dict:

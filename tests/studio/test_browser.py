@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import urllib.request
 
 import numpy as np
 import pytest
 import soundfile
 
 RATE = 16000
+SERVER_FUNCTIONS = re.compile("component_server")
 
 
 def picture(page) -> str:
@@ -224,10 +227,10 @@ def test_two_users_do_not_share_anything(open_studio):
 
 def test_a_lost_connection_is_said_and_mended(page):
     picture(page)
-    page.route("**/component_server*", lambda route: route.abort())
+    page.route(SERVER_FUNCTIONS, lambda route: route.abort())
     set_slider(page, "lip1", 2)
     page.wait_for_selector(".veil.error:has-text('connection was lost')")
-    page.unroute("**/component_server*")
+    page.unroute(SERVER_FUNCTIONS)
     page.wait_for_selector(".veil.hidden", state="attached", timeout=10_000)
 
 
@@ -242,19 +245,21 @@ def test_exports(page):
 @pytest.mark.parametrize(
     "change, word",
     [
-        ({"blink": float("nan")}, "blink"),
-        ({"lip": [0, 1e999, 0]}, "lip2"),
+        ({"blink": None}, "blink"),
+        ({"lip": [0, "1", 0]}, "lip2"),
         ({"size": "large"}, "size"),
         ({"exp": [0] * 99}, "sliders"),
         ({"identity": "../../etc"}, "identity"),
         ({"identity": None}, "identity"),
     ],
 )
-def test_the_server_answers_nonsense_with_a_sentence(page, change, word):
-    config = page.evaluate("fetch('config').then((r) => r.json())")
+def test_the_server_answers_nonsense_with_a_sentence(app, change, word):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    config = json.load(opener.open(app + "config", timeout=20))
     viewport = next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "dg-viewport")
-    request = {"data": {"identity": "fake"} | change, "component_id": viewport, "fn_name": "frame", "session_hash": "x"}
-    address = page.url.rstrip("/") + "/gradio_api/component_server"
-    reply = page.request.post(address, data=json.dumps(request), headers={"content-type": "application/json"})
-    assert reply.ok
-    assert word in reply.json()["error"] and reply.json()["error"].endswith(".")
+    body = {"data": {"identity": "fake"} | change, "component_id": viewport, "fn_name": "frame", "session_hash": "x"}
+    request = urllib.request.Request(
+        app + "gradio_api/component_server/", json.dumps(body).encode(), {"content-type": "application/json"}
+    )
+    problem = json.load(opener.open(request, timeout=20))["problem"]
+    assert word in problem and problem.endswith(".")

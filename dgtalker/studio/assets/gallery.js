@@ -8,7 +8,8 @@ async function choose(name) {
   try {
     const identity = await server.describe(name);
     if (chosen !== name) return; // a later click won
-    if (identity.error) throw new Error(identity.error);
+    if (identity?.problem) throw new Error(identity.problem);
+    if (!identity?.lip_names) throw new Error("The connection was lost: pick the identity again.");
     store.setIdentity(identity);
   } catch (error) {
     store.fail(error.message || "This identity could not be opened: try again.");

@@ -56,7 +56,8 @@ async function pump() {
       const size = moving ? movingSize : fullSize();
       const changed = lastChange;
       const reply = await server.frame(store.view({ size }));
-      if (reply.error) { say(reply.error, true); break; }
+      if (reply?.problem) { say(reply.problem, true); break; }
+      if (!reply?.jpeg) throw new Error("no answer");
       await paint(reply);
       retryMs = 0;
       if (moving) {
@@ -140,7 +141,8 @@ element.querySelector(".tools").addEventListener("click", (event) => actions[eve
 async function download(request) {
   try {
     const file = await request;
-    if (file.error) return say(file.error, true);
+    if (file?.problem) return say(file.problem, true);
+    if (!file?.data) throw new Error("no answer");
     const link = document.createElement("a");
     link.href = `data:${file.mime};base64,${file.data}`;
     link.download = file.name;
@@ -151,7 +153,7 @@ async function download(request) {
   }
 }
 
-server.badges().then((badges) => { readout.engine.textContent = `${badges.device} · ${badges.renderer}`; }).catch(() => {});
+server.badges().then((badges) => { readout.engine.textContent = badges?.device ? `${badges.device} · ${badges.renderer}` : ""; }).catch(() => {});
 store.subscribe((what) => {
   if (what === "failed") return say(store.failure, true);
   if (what === "identity" && !drawn) say("Waking the head up…");
