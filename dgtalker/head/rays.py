@@ -5,18 +5,25 @@ from numba import njit, prange
 
 
 @njit(parallel=True, cache=True)
-def _cast(origins, directions, corners, max_hits):
+def _cast(origins, directions, corners, spheres, max_hits):
     count = len(origins)
     distance = np.full((count, max_hits), np.inf)
     triangle = np.full((count, max_hits), -1, np.int64)
     bary = np.zeros((count, max_hits, 3))
     for i in prange(count):
-        ox, oy, oz = origins[i]
-        dx, dy, dz = directions[i]
+        ox, oy, oz = origins[i, 0], origins[i, 1], origins[i, 2]
+        dx, dy, dz = directions[i, 0], directions[i, 1], directions[i, 2]
+        d2 = dx * dx + dy * dy + dz * dz
         for f in range(len(corners)):
-            ax, ay, az = corners[f, 0]
-            e1x, e1y, e1z = corners[f, 1] - corners[f, 0]
-            e2x, e2y, e2z = corners[f, 2] - corners[f, 0]
+            # Scalars, not slices: a slice would allocate inside the innermost loop.
+            ax, ay, az = corners[f, 0, 0], corners[f, 0, 1], corners[f, 0, 2]
+            # Bounding sphere first: most triangles are far from the ray.
+            mx, my, mz = spheres[f, 0] - ox, spheres[f, 1] - oy, spheres[f, 2] - oz
+            along = mx * dx + my * dy + mz * dz
+            if (mx * mx + my * my + mz * mz) * d2 - along * along > spheres[f, 3] * d2:
+                continue
+            e1x, e1y, e1z = corners[f, 1, 0] - ax, corners[f, 1, 1] - ay, corners[f, 1, 2] - az
+            e2x, e2y, e2z = corners[f, 2, 0] - ax, corners[f, 2, 1] - ay, corners[f, 2, 2] - az
             px, py, pz = dy * e2z - dz * e2y, dz * e2x - dx * e2z, dx * e2y - dy * e2x
             det = e1x * px + e1y * py + e1z * pz
             if abs(det) < 1e-14:
@@ -57,5 +64,8 @@ def cast_rays(
     and barycentric coordinates [R, max_hits, 3] (Moeller and Trumbore 1997).
     """
     corners = np.ascontiguousarray(vertices[triangles], dtype=np.float64)
+    centre = corners.mean(1)
+    radius2 = ((corners - centre[:, None]) ** 2).sum(-1).max(1) * 1.0001 + 1e-12
+    spheres = np.concatenate([centre, radius2[:, None]], 1)
     return _cast(np.ascontiguousarray(origins, dtype=np.float64), np.ascontiguousarray(directions, dtype=np.float64),
-                 corners, max_hits)
+                 corners, spheres, max_hits)

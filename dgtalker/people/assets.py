@@ -293,8 +293,7 @@ class PersonAssets:
         """Coverage [N] of brow style `index` at skin points of the reference base mesh."""
         part, alpha = self.brows[index]
         vertices = part.fit(self.reference)
-        _, face, bary = cast_rays(position - 0.05 * normal, normal, vertices, part.triangles)
-        distance, _, _ = cast_rays(position - 0.05 * normal, normal, vertices, part.triangles)
+        distance, face, bary = cast_rays(position - 0.05 * normal, normal, vertices, part.triangles)
         hit = distance[:, 0] < 0.13
         coverage = np.zeros(len(position), np.float32)
         uv = (part.uv[face[hit, 0]] * bary[hit, 0][..., None]).sum(1)
