@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dgtalker import pretrained
 from dgtalker.errors import UserError
@@ -127,12 +128,14 @@ class Generator(nn.Module):
         self.color_basis = nn.Parameter(torch.zeros(config.appearance_dim, n, 3))
         self.offset_mean = nn.Parameter(torch.zeros(n, 3))  # in the texel's frame (t, b, n), decimetres
         inner = torch.tensor([name in INNER_PARTS for name in template.part_names])[part]
-        log_scales = footprint_log_scales(self.surface, rest, rowcol, part)
+        log_scales = footprint_log_scales(
+            self.surface.positions(rest[None])[0], self.surface.frames(rest[None])[0][0], rowcol, part
+        )
         self.log_scale_mean = nn.Parameter(log_scales - 0.5 * inner[:, None])
         self.axis_angle_mean = nn.Parameter(torch.zeros(n, 3))
         self.logit_opacity_mean = nn.Parameter(torch.full((n,), 3.0))
-        # Hair shell: offset in the texel's frame (3) and logit opacity (1) per component.
-        self.hair_basis = nn.Parameter(torch.zeros(config.hair_dim, hair, 4))
+        # Hair shell: offset in the texel's frame (3), logit opacity (1) and log-scale along t and b (2) per component.
+        self.hair_basis = nn.Parameter(torch.zeros(config.hair_dim, hair, 6))
         self.synthesis = Synthesis(self.w_dim, config.channels, sum(RESIDUALS.values()))
         self.mapping = Mapping(config.z_dim, self.w_dim, config.mapping_hidden)
 
@@ -194,17 +197,17 @@ class Generator(nn.Module):
         vertices = self.vertices(w)
         frames, turned, stretch = self.surface.frames(vertices)
 
-        hair = torch.tensordot(w[:, self.slices["hair"]], self.hair_basis, 1)  # [B,H,4]
+        hair = torch.tensordot(w[:, self.slices["hair"]], self.hair_basis, 1)  # [B,H,6]
         offset = (self.offset_mean + residual["offset"]).index_add(1, self.hair_texels, hair[..., :3])
         opacity = (self.logit_opacity_mean + residual["logit_opacity"][..., 0]).index_add(
             1, self.hair_texels, hair[..., 3]
         )
         appearance = torch.tensordot(w[:, self.slices["appearance"]], self.color_basis, 1)
         turn = quaternion_multiply(turned, axis_angle_to_quaternion(self.axis_angle_mean + residual["axis_angle"]))
-        along_normal = torch.zeros_like(stretch[..., :1])
+        stretch = F.pad(stretch.index_add(1, self.hair_texels, hair[..., 4:]), (0, 1))  # nothing along the normal
         out = {
             "means": self.surface.positions(vertices) + (frames @ offset[..., None])[..., 0],
-            "log_scales": self.log_scale_mean + residual["log_scale"] + torch.cat([stretch, along_normal], -1),
+            "log_scales": self.log_scale_mean + residual["log_scale"] + stretch,
             "axis_angles": quaternion_to_axis_angle(turn),
             "rest_quats": self.rest_quats,
             "logit_opacities": opacity,
@@ -268,16 +271,22 @@ def template_fingerprint(template: HeadTemplate) -> str:
 
 
 def footprint_log_scales(
-    surface: TexelSurface, vertices: Tensor, rowcol: Tensor, part: Tensor, cover: float = 0.7, thin: float = 0.25
+    positions: Tensor,
+    frames: Tensor,
+    rowcol: Tensor,
+    part: Tensor,
+    seen: Tensor | None = None,
+    cover: float = 0.7,
+    thin: float = 0.25,
 ) -> Tensor:  # [N,3]
     """Log standard deviations that let neighbouring texels overlap without holes: `cover` x the distance to the next
     texel along t and b, `thin` x the smaller one along the normal.
 
     Args:
-        vertices: [V,3]. rowcol: [N,2] place of each texel in the map. part: [N]; charts of different parts never touch.
+        positions: [N,3]. frames: [N,3,3]. rowcol: [N,2] place of each texel in the map. part: [N]; charts of different
+            parts never touch. seen: [N] bool, texels that count as neighbours (default all).
     """
-    positions = surface.positions(vertices[None])[0]
-    frames = surface.frames(vertices[None])[0][0]
+    seen = torch.ones_like(part, dtype=torch.bool) if seen is None else seen
     size = int(rowcol.max()) + 2
     table = torch.full((size, size), -1, dtype=torch.long)
     table[rowcol[:, 0], rowcol[:, 1]] = torch.arange(len(rowcol))
@@ -288,7 +297,7 @@ def footprint_log_scales(
         for sign in (1, -1):
             near = rowcol + sign * torch.tensor(step)
             other = table[near[:, 0].clamp(0, size - 1), near[:, 1].clamp(0, size - 1)]
-            ok = (other >= 0) & (near >= 0).all(1) & (part[other.clamp_min(0)] == part)
+            ok = (other >= 0) & (near >= 0).all(1) & (part[other.clamp_min(0)] == part) & seen[other.clamp_min(0)]
             gap = positions[other.clamp_min(0)] - positions
             ok &= gap.norm(dim=-1) < 0.3  # a longer step jumps to another chart
             along = (frames.mT @ gap[..., None])[..., 0][:, :2].abs()

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dgtalker.head.generator import Generator
+from dgtalker.head.generator import Generator, footprint_log_scales
 from dgtalker.training.people_cache import TexelTargets
 
 OFFSET_SCALE = 10.0  # one decimetre of hair offset weighs as much as ten units of logit opacity in the hair PCA
+HAIR = (OFFSET_SCALE,) * 3 + (1.0, 1.0, 1.0)  # weights of a hair texel's features: offset, logit opacity, log-scales
 VISIBLE = 0.1  # hair of less opacity has no colour or place worth learning
 
 
@@ -21,14 +22,16 @@ class LinearPath:
 
     color_mean: Tensor  # [N*3]
     color_basis: Tensor  # [A, N*3], scaled so that coefficients have standard deviation 1
-    hair_mean: Tensor  # [H*4]: offset (3, scaled) and logit opacity of each hair texel
-    hair_basis: Tensor  # [D, H*4]
+    hair_mean: Tensor  # [H*6]: offset (3), logit opacity, log-scales (2) of each hair texel, weighted by HAIR
+    hair_basis: Tensor  # [D, H*6]
     hair_color: Tensor  # [H,3] mean over the people who have hair there
+    footprint: Tensor  # [N,2] log-scales along t and b that the template's own texels have
 
     @torch.no_grad()
     def encode(self, generator: Generator, person: TexelTargets) -> Tensor:  # -> [W]
         """The person's w at rest."""
-        color, hair = _features(generator, person, self.hair_color, self.hair_mean.unflatten(0, (-1, 4))[:, :3])
+        mean_offset = self.hair_mean.unflatten(0, (-1, 6))[:, :3]
+        color, hair = _features(generator, person, self.footprint, self.hair_color, mean_offset)
         w = torch.zeros(generator.w_dim)
         w[generator.slices["shape"]] = person.shape
         w[generator.slices["appearance"]] = _project(color, self.color_mean, self.color_basis)
@@ -56,23 +59,25 @@ def fit_linear_path(generator: Generator, people: Sequence[TexelTargets], expres
 
     hair_color = _masked_mean(color[:, hair], seen)
     hair_offset = _masked_mean(offsets[:, hair], seen)
-    features = [_features(generator, p, hair_color, hair_offset * OFFSET_SCALE) for p in people]
+    footprint = generator.log_scale_mean[:, :2].clone()
+    features = [_features(generator, p, footprint, hair_color, hair_offset * OFFSET_SCALE) for p in people]
     color_mean, color_basis = whitened_pca(torch.stack([f[0] for f in features]), generator.config.appearance_dim)
     hair_mean, hair_basis = whitened_pca(torch.stack([f[1] for f in features]), generator.config.hair_dim)
 
     generator.expression_std.copy_(expressions.std(0).clamp_min(0.1))
     generator.color_mean.copy_(color_mean.unflatten(0, (-1, 3)))
     generator.color_basis.copy_(color_basis.unflatten(1, (-1, 3)))
-    unscale = torch.tensor([1 / OFFSET_SCALE] * 3 + [1.0])
-    generator.hair_basis.copy_(hair_basis.unflatten(1, (-1, 4)) * unscale)
-    shell = hair_mean.unflatten(0, (-1, 4)) * unscale
+    weights = torch.tensor(HAIR)
+    generator.hair_basis.copy_(hair_basis.unflatten(1, (-1, 6)) / weights)
+    shell = hair_mean.unflatten(0, (-1, 6)) / weights
     bound = generator.offset_bound
     generator.offset_mean.copy_(offsets.mean(0).clamp(-bound, bound))
     generator.offset_mean[hair] = shell[:, :3]
     generator.logit_opacity_mean.copy_(opacity_logit(opacity.mean(0)))
     generator.logit_opacity_mean[hair] = shell[:, 3]
+    generator.log_scale_mean[hair, :2] += shell[:, 4:]
 
-    path = LinearPath(color_mean, color_basis, hair_mean, hair_basis, hair_color)
+    path = LinearPath(color_mean, color_basis, hair_mean, hair_basis, hair_color, footprint)
     w = torch.stack([path.encode(generator, p) for p in people])
     rest = generator.slices["expression"]
     generator.w_mean.copy_(w.mean(0))
@@ -105,6 +110,18 @@ def _masked_mean(x: Tensor, mask: Tensor) -> Tensor:  # [P,H,C], [P,H,1] -> [H,C
     return torch.where(count > 0, (x * mask).sum(0) / count.clamp_min(1), overall)
 
 
+def _hair_log_scales(generator: Generator, person: TexelTargets, footprint: Tensor) -> Tensor:  # [H,2]
+    """By how much the hair's splats must grow along t and b beyond the shell's, to close over the person's hair."""
+    vertices = generator.vertices(generator.w_from_geometry(person.shape[None]))
+    frames, _, stretch = generator.surface.frames(vertices)
+    size = generator.config.map_size
+    rowcol = torch.stack([generator.texel_index // size, generator.texel_index % size], 1)
+    seen = person.opacity.float() / 255 > VISIBLE
+    wanted = footprint_log_scales(person.positions[0].float(), frames[0], rowcol, generator.texel_part, seen)[:, :2]
+    grown = (wanted - footprint - stretch[0]).clamp(-0.5, 1.0)
+    return torch.where(seen[:, None], grown, 0.0)[generator.hair_texels]
+
+
 def _rest_offsets(generator: Generator, person: TexelTargets) -> Tensor:  # [N,3] in the texels' frames
     vertices = generator.vertices(generator.w_from_geometry(person.shape[None]))
     frames = generator.surface.frames(vertices)[0][0]
@@ -112,8 +129,10 @@ def _rest_offsets(generator: Generator, person: TexelTargets) -> Tensor:  # [N,3
     return (frames.mT @ gap[..., None])[..., 0]
 
 
-def _features(generator: Generator, person: TexelTargets, hair_color: Tensor, scaled_offset: Tensor):
-    """Colour [N*3] and hair [H*4] vectors of a person, unseen hair filled in with what changes least."""
+def _features(
+    generator: Generator, person: TexelTargets, footprint: Tensor, hair_color: Tensor, scaled_offset: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Colour [N*3] and hair [H*6] vectors of a person, unseen hair filled in with what changes least."""
     hair = generator.hair_texels
     color = person.color.float() / 255
     opacity = person.opacity.float()[hair] / 255
@@ -122,4 +141,5 @@ def _features(generator: Generator, person: TexelTargets, hair_color: Tensor, sc
     own = (color[hair] * seen).sum(0) / seen.sum() if seen.sum() > 20 else hair_color
     color = color.index_copy(0, hair, torch.where(seen, color[hair], own))
     offset = torch.where(seen, _rest_offsets(generator, person)[hair] * OFFSET_SCALE, scaled_offset)
-    return color.flatten(), torch.cat([offset, opacity_logit(opacity)[:, None]], 1).flatten()
+    shell = [offset, opacity_logit(opacity)[:, None], _hair_log_scales(generator, person, footprint)]
+    return color.flatten(), torch.cat(shell, 1).flatten()
