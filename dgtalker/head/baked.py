@@ -73,9 +73,8 @@ class BakedHead(nn.Module):
 
         opacities = 1.0 / (1.0 + np.exp(-blend("logit_opacities")[:, 0]))
         quats = rotate_quats_numpy(arrays["base_quats"], blend("axis_angles"))
-        return Gaussians(
-            *(torch.from_numpy(x) for x in (blend("means"), quats, np.exp(blend("log_scales")), opacities, blend("colors")))
-        )
+        fields = (blend("means"), quats, np.exp(blend("log_scales")), opacities, blend("colors"))
+        return Gaussians(*map(torch.from_numpy, fields))
 
     def _prepare_arrays(self) -> dict[str, np.ndarray]:
         """Buffers as flat contiguous float32 arrays: basis [R, N * channels], mean [N * channels]."""

@@ -88,7 +88,7 @@ def sample_coefficients(coefficients: Tensor, n_exp: int, count: int, random: np
 
 
 def _mixed(coefficients: Tensor, n_exp: int, count: int, random: np.random.Generator) -> Tensor:
-    """Training codes scaled by 0.6 to 1.4, every second one with the expression of one frame and the lips of another."""
+    """Training codes scaled by 0.6 to 1.4, half of them with the expression of one frame and the lips of another."""
     first, second = random.integers(0, len(coefficients), (2, count))
     second = np.where(random.random(count) < 0.5, first, second)
     codes = torch.cat([coefficients[first, :n_exp], coefficients[second, n_exp:]], dim=-1)

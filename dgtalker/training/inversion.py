@@ -150,8 +150,9 @@ def photometric_loss(
 def picture_loss(image: Tensor, alpha: Tensor, truth: Pictures, ssim_weight: float, alpha_weight: float) -> Tensor:
     """Emphasised L1 and gradient loss, structural similarity and the silhouette's L1."""
     loss = reconstruction(image, truth.image, truth.emphasis)
-    if ssim_weight:
-        loss = loss + ssim_weight * (1 - ssim_map(image, truth.image).mean())
+    if ssim_weight:  # on grey: structure needs no colour, and it is the loss's dearest part
+        grey, true_grey = (picture.mean(dim=-1, keepdim=True) for picture in (image, truth.image))
+        loss = loss + ssim_weight * (1 - ssim_map(grey, true_grey).mean())
     return loss + alpha_weight * (alpha - truth.alpha).abs().mean()
 
 

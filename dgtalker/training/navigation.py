@@ -18,7 +18,7 @@ from torch import Tensor
 from dgtalker.head.generator import Generator
 from dgtalker.navigation.losses import CrossViewConfig, View, cross_view_loss, linear_cross_view_loss
 from dgtalker.navigation.model import Navigation, NavigationConfig
-from dgtalker.navigation.warm_start import Response, initial_directions
+from dgtalker.navigation.warm_start import Response, initial_directions, projections
 from dgtalker.training.frames import Frames
 from dgtalker.training.splats import region_weights
 from dgtalker.training.stages import Shuffle, Stage
@@ -86,7 +86,7 @@ def navigate(
     encoders = [*navigation.expression_encoder.parameters(), *navigation.lip_encoder.parameters()]
     bases = [*navigation.blendshapes.parameters()]
     navigation.train()
-    stage.optimise(
+    stage.part(0.05, 0.35).optimise(
         [{"params": encoders, "lr": config.rate}, {"params": bases, "lr": config.rate_basis}],
         warm_step,
         config.warm_minutes,
@@ -100,7 +100,7 @@ def navigate(
         parts = {"up": up, "low": low}
         return {"loss": up + low + config.linear_weight * linear(parts), **parts}
 
-    stage.optimise(
+    stage.part(0.35, 1.0).optimise(
         [{"params": encoders, "lr": config.rate_image}, {"params": bases, "lr": config.rate_basis}],
         image_step,
         config.image_minutes,
@@ -183,7 +183,19 @@ def initial_navigation(
     navigation.feature_std.copy_(features.std(dim=0).clamp_min(1e-3))
     directions = initial_directions(response, deviations, config.n_exp, config.n_lip, config.joint_qr)
     navigation.blendshapes.set_directions(directions.cpu(), torch.ones(config.n_exp + config.n_lip))
+    to_exp, _ = projections(response, directions, config.n_exp)
+    start_blink(navigation, frames.blink, (deviations @ to_exp.T).cpu())
     return navigation.to(w_can.device)
+
+
+@torch.no_grad()
+def start_blink(navigation: Navigation, blink: Tensor, a_exp: Tensor) -> None:
+    """Least squares of a_exp [T, n_exp] on blink [T] and its square; the constant is left to the sound."""
+    columns = torch.stack([blink, blink.square(), torch.ones_like(blink)], dim=-1)
+    ridge = 1e-3 * len(blink) * torch.diag(torch.tensor([1.0, 1.0, 0.0]))
+    fit = torch.linalg.solve(columns.T @ columns + ridge, columns.T @ a_exp)
+    navigation.expression_encoder.blink.linear.copy_(fit[0])
+    navigation.expression_encoder.blink.quadratic.copy_(fit[1])
 
 
 class RunSampler:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -42,6 +42,11 @@ class Stage:
             raise TrainingStopped("Stopped; the finished stages are kept, --resume continues after them.")
         start, end = self.span
         self.progress(start + (end - start) * fraction, 1.0, f"{self.name}: {message}")
+
+    def part(self, start: float, end: float) -> Stage:
+        """A part of this stage, as fractions of its span."""
+        first, last = self.span
+        return replace(self, span=(first + (last - first) * start, first + (last - first) * end))
 
     def note(self, **values) -> None:
         """One line in the log."""
