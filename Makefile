@@ -42,10 +42,12 @@ $(VENV)/.torch: | $(BIN)/python
 	@touch $@
 
 $(VENV)/.app: requirements.txt $(VENV)/.torch
+	@echo "Installing the app's packages (the first time takes some minutes)"
 	$(BIN)/pip install -q -r requirements.txt
 	@touch $@
 
 $(VENV)/.test: requirements-training.txt requirements-test.txt $(VENV)/.app
+	@echo "Installing the training and test packages (the first time takes some minutes)"
 	$(BIN)/pip install -q -r requirements.txt -r requirements-training.txt -r requirements-test.txt
 	@touch $@
 
