@@ -84,27 +84,29 @@ class _Render(torch.autograd.Function):
                 rasterize, tiles.records, tiles.starts, tiles.items, padded_colors, group,
                 padded_background, width, height, images, alphas, NO_BYTES, False, chunks=len(tiles.starts) - 1,
             )  # fmt: skip
-        ctx.saved = (inputs, padded_colors, view_array, intrinsics_array, tiles, images, alphas)
-        ctx.channels = channels
-        # the caller may change what it gets in place; the backward pass needs its own
-        return torch.from_numpy(images.copy()), torch.from_numpy(alphas[..., None].copy())
+        image_tensor, alpha_tensor = torch.from_numpy(images), torch.from_numpy(alphas)[..., None]
+        # saved as tensors, so that autograd notices if the caller changes one in place before the backward pass
+        ctx.save_for_backward(means, quats, scales, opacities, colors, view, intrinsics, image_tensor, alpha_tensor)
+        ctx.tiles = tiles
+        return image_tensor, alpha_tensor
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, v_images, v_alphas):
-        inputs, colors, view, intrinsics, tiles, images, alphas = ctx.saved
-        means, quats, scales, opacities = inputs
+        *inputs, colors, view, intrinsics, images, alphas = map(_array, ctx.saved_tensors)
+        colors, alphas, tiles = _pad_channels(colors), alphas[..., 0], ctx.tiles
+        count, channels = len(inputs[0]), images.shape[-1]
         v_images_array, v_alphas_array = _array(v_images), _array(v_alphas[..., 0])
         cameras, height, width = alphas.shape
-        pair_gradients = np.zeros((len(tiles.items), 6 + ctx.channels), np.float32)
+        pair_gradients = np.zeros((len(tiles.items), 6 + channels), np.float32)
         for group in range(colors.shape[1] // 3):
             parallel.run(
                 rasterize_backward, tiles.records, tiles.starts, tiles.items, tiles.pair_slots, colors, group,
                 images, alphas, v_images_array, v_alphas_array, pair_gradients, chunks=len(tiles.starts) - 1,
             )  # fmt: skip
         gradients = [np.empty_like(array) for array in inputs]
-        v_colors = np.empty((len(means), ctx.channels), np.float32)
-        chunks = -(-len(means) // CHUNK)
+        v_colors = np.empty((count, channels), np.float32)
+        chunks = -(-count // CHUNK)
         v_view = np.zeros((chunks if ctx.needs_input_grad[5] else 0, cameras, 4, 4), np.float64)
         parallel.run(
             project_backward, pair_gradients, tiles.slots, *inputs, view, intrinsics, width, height, tiles.records,

@@ -239,3 +239,13 @@ def test_gradients_are_reproducible():
     first, second = (gradients(gaussians, cameras, "cpu", 0) for _ in range(2))
     for a, b in zip(first[:5], second[:5], strict=True):
         assert torch.equal(a, b)
+
+
+def test_changing_a_parameter_before_backward_is_noticed():
+    gaussians = random_gaussians(20)
+    gaussians.means.requires_grad_()
+    images, _ = render(gaussians, orbit_camera(size=32), backend="cpu")
+    with torch.no_grad():
+        gaussians.means += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace"):
+        images.sum().backward()
