@@ -77,6 +77,28 @@ def sample_image(image: np.ndarray, uv: np.ndarray) -> np.ndarray:
     return top * (1 - fy) + (image[yb, xa] * (1 - fx) + image[yb, xb] * fx) * fy
 
 
+def _fill_neck(image: np.ndarray, small: int = 256) -> np.ndarray:
+    """Continue a skin [H, W, 3] over the texture's blank ground, which the lower neck would show otherwise."""
+    from PIL import Image
+    from scipy import ndimage
+
+    step = len(image) // small
+    low = image.reshape(small, step, small, step, 3).mean((1, 3))
+    ground = np.median(low[: small // 8, small // 8 : small // 4].reshape(-1, 3), 0)  # no part lies there
+    blank = ndimage.binary_dilation(np.abs(low - ground).max(-1) < 0.02, iterations=4)
+    blank = ndimage.binary_opening(blank, iterations=3)
+    nearest = ndimage.distance_transform_edt(blank, return_distances=False, return_indices=True)
+    filled = low[tuple(nearest)]
+    filled = np.stack([ndimage.gaussian_filter(filled[..., c], 3) for c in range(3)], -1)
+    share = ndimage.gaussian_filter(blank.astype(np.float32), 1.5)
+
+    def enlarge(values: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(values.astype(np.float32)).resize(image.shape[1::-1], Image.Resampling.BILINEAR))
+
+    share = np.clip(enlarge(share) * 2, 0, 1)[..., None]
+    return image * (1 - share) + np.stack([enlarge(filled[..., c]) for c in range(3)], -1) * share
+
+
 class PersonAssets:
     """MakeHuman's asset folder on the head template. Raises UserError if the folder lacks what is needed."""
 
@@ -102,7 +124,7 @@ class PersonAssets:
     @cached_property
     def skins(self) -> np.ndarray:
         """Skin textures [S, 1024, 1024, 3] uint8."""
-        return np.stack([(load_image(f, SKIN_SIZE)[..., :3] * 255).astype(np.uint8) for f in self.skin_files])
+        return np.stack([(_fill_neck(load_image(f, SKIN_SIZE)[..., :3]) * 255).astype(np.uint8) for f in self.skin_files])
 
     @cached_property
     def eyes(self) -> np.ndarray:

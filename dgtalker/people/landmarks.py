@@ -1,0 +1,176 @@
+"""Places of MediaPipe's 478 face landmarks on the template, found on renders (run by maintainers only).
+
+    python -m dgtalker.people.landmarks --makehuman DIR --landmarker face_landmarker.task
+
+Detect on textured renders of several people from several sides, cast the pixels' rays back onto the same meshes,
+average the hits as points of the mean head.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from dgtalker.camera import orbit_camera
+from dgtalker.errors import UserError
+from dgtalker.head.rays import cast_rays
+from dgtalker.head.template import TEMPLATE_PATH, HeadTemplate
+from dgtalker.people.assets import PersonAssets
+from dgtalker.people.capture import PersonRenderer
+from dgtalker.people.person import sample_person
+
+YAWS = (-35, -20, -10, 0, 10, 20, 35)
+SIZE = 512
+# Iris points; MediaPipe numbers the subject's right iris 468..472 and the left 473..477.
+IRIS = {"eyeball_right": range(468, 473), "eyeball_left": range(473, 478)}
+
+
+class Landmarker:
+    """MediaPipe Face Landmarker on single pictures; close it (it raises at interpreter exit otherwise)."""
+
+    def __init__(self, model: str | Path):
+        try:
+            import mediapipe as mp
+        except ImportError:
+            raise UserError("Landmarks need the 'mediapipe' package: pip install mediapipe.") from None
+        if not Path(model).is_file():
+            raise UserError(f"The face landmarker model {model} is missing: pass the path of face_landmarker.task.")
+        self._mp = mp
+        options = mp.tasks.vision.FaceLandmarkerOptions(
+            base_options=mp.tasks.BaseOptions(model_asset_path=str(model)), output_face_blendshapes=True,
+            output_facial_transformation_matrixes=True,
+        )
+        self._landmarker = mp.tasks.vision.FaceLandmarker.create_from_options(options)
+
+    def detect(self, image: np.ndarray):
+        """(points [478, 2] px, ARKit scores {name: value}, head transform [4, 4]) of a uint8 picture, or None."""
+        picture = self._mp.Image(image_format=self._mp.ImageFormat.SRGB, data=np.ascontiguousarray(image))
+        found = self._landmarker.detect(picture)
+        if not found.face_landmarks:
+            return None
+        height, width = image.shape[:2]
+        points = np.array([[p.x * width, p.y * height] for p in found.face_landmarks[0]])
+        scores = {c.category_name: c.score for c in found.face_blendshapes[0]}
+        return points, scores, np.array(found.facial_transformation_matrixes[0])
+
+    def __enter__(self) -> Landmarker:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._landmarker.close()
+
+
+def find_landmarks(assets: PersonAssets, model: str | Path, people: int = 8, seed: int = 5) -> tuple[np.ndarray, dict]:
+    """Landmark points [478, 3] on the mean head, averaged over people and views, and figures about their spread."""
+    template, rng = assets.template, np.random.default_rng(seed)
+    part = template.part.numpy()[template.triangles[:, 0].long().numpy()]
+    triangles = template.triangles.numpy()
+    names = template.part_names
+    visible = np.flatnonzero(part == 0)
+    eyes = {name: np.flatnonzero(part == names.index(name)) for name in IRIS}
+    total, weight, votes = np.zeros((478, 3)), np.zeros(478), []
+    mean = template.vertices.numpy().astype(np.float64)
+    mean_normals = assets.normals(mean)
+    with Landmarker(model) as landmarker:
+        for _ in range(people):
+            person = sample_person(rng, assets)
+            while person.hair is not None and person.hair not in ("short03", "short04", "afro01"):
+                person = sample_person(rng, assets)
+            renderer = PersonRenderer(person)
+            vertices = renderer.pose(np.zeros(52))
+            for yaw in YAWS:
+                camera = orbit_camera(yaw, 0, SIZE, zoom=1.25, target=(0, 0, 0.2))
+                found = landmarker.detect(renderer.view(camera))
+                if found is None:
+                    continue
+                origin = camera.position.numpy().astype(np.float64)
+                k, rotation = camera.intrinsics.numpy(), camera.world_to_camera[:3, :3].numpy()
+                rays = np.concatenate([(found[0] - k[:2, 2]) / [k[0, 0], k[1, 1]], np.ones((478, 1))], 1) @ rotation
+                for chosen, points in ((visible, range(468)), *((eyes[n], IRIS[n]) for n in IRIS)):
+                    ids = np.array(points)
+                    distance, face, bary = cast_rays(np.repeat(origin[None], len(ids), 0), rays[ids], vertices,
+                                                     triangles[chosen])
+                    hit = face[:, 0] >= 0
+                    corners = triangles[chosen][face[hit, 0]]
+                    place = (mean[corners] * bary[hit, 0][..., None]).sum(1)
+                    normal = (mean_normals[corners] * bary[hit, 0][..., None]).sum(1)
+                    toward = (normal * -(rays[ids][hit] / np.linalg.norm(rays[ids][hit], axis=1, keepdims=True))).sum(1)
+                    trust = np.clip(toward - 0.25, 0, None) ** 2  # a surface seen edge-on tells little
+                    np.add.at(total, ids[hit], place * trust[:, None])
+                    np.add.at(weight, ids[hit], trust)
+                    votes.append((ids[hit], place, trust))
+    found = weight > 0
+    average = total / np.maximum(weight, 1e-9)[:, None]
+    average = _symmetric(average, found)
+    spread = np.concatenate([np.linalg.norm(p - average[i], axis=1)[t > 0.05] for i, p, t in votes])
+    average[~found] = np.nan
+    return average, {"found": int(found.sum()), "median_spread_mm": float(np.median(spread) * 100),
+                     "p90_spread_mm": float(np.percentile(spread, 90) * 100)}
+
+
+def _symmetric(points: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Average each point with its mirror partner: MediaPipe's mesh and the mean head are both symmetric."""
+    mirrored = points * [-1, 1, 1]
+    distance = np.linalg.norm(mirrored[:, None] - points[None], axis=-1)
+    distance[:, ~found] = np.inf
+    partner = distance.argmin(1)
+    mutual = found & (partner[partner] == np.arange(len(points))) & (distance[np.arange(len(points)), partner] < 0.08)
+    points[mutual] = (points[mutual] + mirrored[partner[mutual]]) / 2
+    return points
+
+
+def attach(template: HeadTemplate, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Triangle [478] (-1 where the point is NaN) and barycentric coordinates of the nearest surface points."""
+    part = template.part.numpy()[template.triangles[:, 0].long().numpy()]
+    vertices, triangles = template.vertices.numpy().astype(np.float64), template.triangles.numpy()
+    index, bary = np.full(478, -1, np.int64), np.zeros((478, 3))
+    for i, point in enumerate(points):
+        if np.isnan(point).any():
+            continue
+        name = next((n for n, ids in IRIS.items() if i in ids), "skin")
+        chosen = np.flatnonzero(part == template.part_names.index(name))
+        if name == "skin":  # lips belong to the skin; their inner edge may lie on the cavity's first row
+            chosen = np.flatnonzero(part <= 1)
+        nearest = chosen[np.argsort(((vertices[triangles[chosen]].mean(1) - point) ** 2).sum(1))[:60]]
+        a, b, c = (vertices[triangles[nearest, k]] for k in range(3))
+        closest, weights = _closest_on_triangles(point, a, b, c)
+        best = ((closest - point) ** 2).sum(1).argmin()
+        index[i], bary[i] = nearest[best], weights[best]
+    return index, bary
+
+
+def _closest_on_triangles(p, a, b, c):
+    """Nearest points of triangles [N, 3] to p, by projection and clamping of barycentric coordinates."""
+    e0, e1, d = b - a, c - a, p - a
+    d00, d01, d11 = (e0 * e0).sum(1), (e0 * e1).sum(1), (e1 * e1).sum(1)
+    d20, d21 = (d * e0).sum(1), (d * e1).sum(1)
+    det = np.maximum(d00 * d11 - d01**2, 1e-15)
+    v, w = (d11 * d20 - d01 * d21) / det, (d00 * d21 - d01 * d20) / det
+    weights = np.clip(np.stack([1 - v - w, v, w], 1), 0, None)
+    weights /= weights.sum(1, keepdims=True)
+    return weights[:, :1] * a + weights[:, 1:2] * b + weights[:, 2:] * c, weights
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--makehuman", type=Path, required=True, help="folder with skins/, hair/, eyes/, teeth/")
+    parser.add_argument("--landmarker", type=Path, required=True, help="face_landmarker.task")
+    parser.add_argument("--people", type=int, default=8)
+    parser.add_argument("--template", type=Path, default=TEMPLATE_PATH, help="changed in place")
+    args = parser.parse_args()
+    assets = PersonAssets(args.makehuman, HeadTemplate.load(args.template))
+    points, figures = find_landmarks(assets, args.landmarker, args.people)
+    index, bary = attach(assets.template, points)
+    tensors = load_file(args.template)
+    tensors["landmark_triangle"] = torch.from_numpy(index).int()
+    tensors["landmark_bary"] = torch.from_numpy(bary).float()
+    save_file(tensors, args.template)
+    print(figures)
+
+
+if __name__ == "__main__":
+    main()
