@@ -71,11 +71,17 @@ def check_output_file(path: str | Path, suffixes: tuple[str, ...] = ()) -> Path:
 
 
 def check_output_folder(path: str | Path) -> Path:
-    """Make sure that the folder `path` exists or can be made, and written to. Raises UserError if not."""
+    """Make sure that the folder `path` exists or can be made, and written to; it is not left behind empty.
+
+    Raises UserError if not.
+    """
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise UserError(f"The output {path} is a file; name a folder.")
+    existed = path.exists()
     _check_writable(path, path)
+    if not existed:
+        path.rmdir()
     return path
 
 
@@ -101,14 +107,16 @@ class Progress:
     """A tqdm bar on stderr behind the engine's `progress(done, total, message)` callables."""
 
     def __init__(self, label: str):
-        from tqdm import tqdm
-
-        self.bar = tqdm(desc=label, total=None, file=sys.stderr, leave=True, dynamic_ncols=True, mininterval=0.5)
+        self.label, self.bar = label, None
 
     def __call__(self, done: float, total: float | None = None, message: str | None = None) -> None:
-        if total is not None and total != self.bar.total:
+        if self.bar is None:  # not before: bad input is refused without an empty bar
+            from tqdm import tqdm
+
+            self.bar = tqdm(desc=self.label, file=sys.stderr, dynamic_ncols=True, mininterval=0.5)
+        if total is not None:
             self.bar.total = total
-        if message and message != self.bar.desc:
+        if message:
             self.bar.set_description(message, refresh=False)
         self.bar.update(max(done, 0) - self.bar.n)
 
@@ -116,7 +124,8 @@ class Progress:
         return self
 
     def __exit__(self, *_) -> None:
-        self.bar.close()
+        if self.bar is not None:
+            self.bar.close()
 
 
 def print_json(value: Any) -> None:

@@ -59,6 +59,7 @@ def test_outputs_are_checked_before_the_work(tmp_path):
         common.check_output_file(tmp_path)
     with pytest.raises(UserError, match="is a file"):
         common.check_output_folder(blocker)
+    assert not common.check_output_folder(tmp_path / "later").exists()
     assert common.check_output_file(tmp_path / "new" / "out.png", (".png",)).parent.is_dir()
 
 
