@@ -18,7 +18,7 @@ from dgtalker.errors import UserError
 from dgtalker.video import matting
 from dgtalker.video.clips import ALGORITHM, ClipWork
 from dgtalker.video.dataset import ClipInfo, DatasetInfo, clip_key, write_clip
-from dgtalker.video.masks import HeadGeometry, face_masks, head_region, project
+from dgtalker.video.masks import HeadGeometry, bare_neck, face_masks, head_region, project
 from dgtalker.video.source import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, VideoInfo, read_frames, read_sound
 from dgtalker.video.tracking import Identity, Track
 from dgtalker.video.workers import Counter, Pool, Problems
@@ -70,7 +70,7 @@ def window_side(clips: list[ClipWork], head: HeadGeometry, identity: Identity, s
     jobs = [(clip, head, identity.focal, segmenter) for clip in clips[:: max(1, len(clips) // 8)]]
     reach = [result for _, result in pool.run(_reach, jobs) if isinstance(result, float)]
     if reach:
-        side = max(side, 2 * float(np.median(reach)) + 0.2)
+        side = max(side, 2 * max(reach) + 0.2)
     return round(min(side, 1.5 * PORTRAIT), 3)
 
 
@@ -82,7 +82,7 @@ def _reach(clip: ClipWork, head: HeadGeometry, focal: float, segmenter: Path) ->
     pose = clip.track.world_to_camera()[0].double().numpy()
     region = head_region(head, pose, intrinsics, wide.size)
     with matting.Segmenter(segmenter) as person:
-        rows, columns = np.nonzero(matting.rough_matte(person, frame, wide) * region > 0.5)
+        rows, columns = np.nonzero(matting.rough_matte(person, frame, wide) * region > 0.3)
     if len(rows) == 0:
         return 0.0
     x, y = project(np.zeros((1, 3)), pose, intrinsics)[0, :2]
@@ -170,11 +170,13 @@ def _draw_clip(
     poses = clip.track.world_to_camera()
     byte = lambda *shape: np.empty((count, size, size, *shape), np.uint8)  # noqa: E731
     images, alpha, upper, lower = byte(3), byte(), byte(), byte()
+    landmarks = window.points(clip.landmarks)
     drawn = 0
     for drawn, (matte, colour) in enumerate(matting.cut_out(person, pictures, window), start=1):
         t = drawn - 1
         pose = poses[t].double().numpy()
-        matte = matte * head_region(drawing.head, pose, intrinsics, size)
+        region = head_region(drawing.head, pose, intrinsics, size)
+        matte = matte * region * bare_neck(colour, region, landmarks[t], intrinsics[1, 1] / pose[2, 3])
         alpha[t] = _to_byte(matte)
         images[t] = _to_byte(matte[..., None] * colour + 1 - matte[..., None])
         upper[t], lower[t] = map(_to_byte, face_masks(drawing.head, pose, intrinsics, size))
@@ -197,7 +199,7 @@ def _draw_clip(
             "mask_lower": torch.from_numpy(lower),
             "world_to_camera": poses,
             "intrinsics": torch.from_numpy(intrinsics).float().repeat(count, 1, 1),
-            "landmarks": torch.from_numpy(window.points(clip.landmarks)),
+            "landmarks": torch.from_numpy(landmarks),
             "expression": clip.track.expression,
             "scores": torch.from_numpy(clip.scores),
             "blink": torch.from_numpy(blink.astype(np.float32)),

@@ -16,6 +16,7 @@ from torch import Tensor
 LOBES = (132, 361)
 JAW_ANGLES = (58, 288)
 JAW_SIDES = (136, 365)
+JAW = (58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288)
 LOWER_LIDS = (145, 374)
 NOSE_BASE = 2
 
@@ -29,13 +30,14 @@ class HeadGeometry:
 
     landmarks: np.ndarray  # [478,3] dm
     ring: np.ndarray  # [R,3] dm, where the neck is cut
+    neck: np.ndarray  # [2,3] dm, the subject's right and left side of the neck where it is narrowest
 
     @staticmethod
     def from_template(template, shape: Tensor) -> HeadGeometry:
         """Landmarks and neck ring of a HeadTemplate with an identity shape [Ks]."""
         vertices = template.geometry(shape)
-        ring = vertices[neck_ring(template)]
-        return HeadGeometry(template.landmarks(vertices).numpy(), ring.numpy())
+        ring = vertices[neck_ring(template)].numpy()
+        return HeadGeometry(template.landmarks(vertices).numpy(), ring, _narrowest_neck(template, vertices))
 
 
 def neck_ring(template) -> Tensor:
@@ -48,6 +50,16 @@ def neck_ring(template) -> Tensor:
     normal = torch.tensor(template.neck_plane[:3])
     distance = (template.vertices[rim] @ normal + template.neck_plane[3]) / normal.norm()
     return rim[distance.abs() < 0.25]
+
+
+def _narrowest_neck(template, vertices: Tensor) -> np.ndarray:
+    """Right and left side [2,3] of the skin's narrowest slice above the neck plane; below, it widens to shoulders."""
+    skin = vertices[template.part == template.part_index("skin")]
+    normal = torch.tensor(template.neck_plane[:3])
+    distance = (skin @ normal + template.neck_plane[3]) / normal.norm()
+    slices = [skin[(distance > low) & (distance < low + 0.15)] for low in np.arange(0.05, 0.9, 0.05)]
+    sides = [torch.stack([s[s[:, 0].argmin()], s[s[:, 0].argmax()]]) for s in slices if len(s) > 12]
+    return min(sides, key=lambda pair: float(pair[1, 0] - pair[0, 0])).numpy()
 
 
 def project(points: np.ndarray, world_to_camera: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
@@ -68,24 +80,70 @@ def head_region(head: HeadGeometry, world_to_camera: np.ndarray, intrinsics: np.
     ring = project(head.ring, world_to_camera, intrinsics)
     marks = project(head.landmarks, world_to_camera, intrinsics)
     per_dm = intrinsics[1, 1] / world_to_camera[2, 3]
-    front = ring[ring[:, 2] <= np.median(ring[:, 2])]
+    narrow = project(head.neck, world_to_camera, intrinsics)[:, :2]
+    # Of the ring, only the front of the neck itself: to the sides it runs over shoulders and collar.
+    inside = np.abs(head.ring[:, 0]) <= np.abs(head.neck[:, 0]).max() + _NECK_MARGIN
+    front = ring[inside & (ring[:, 2] <= np.median(ring[:, 2]))]
     arc = front[np.argsort(front[:, 0]), :2]
 
     def side(index: int) -> list[list[float]]:  # from the picture's border down to the neck
         sign = (-1, 1)[index]
         edge = -size if index == 0 else 2 * size
-        neck = arc[0] if index == 0 else arc[-1]
         lobe, angle, jaw = (marks[pair[index], :2] for pair in (LOBES, JAW_ANGLES, JAW_SIDES))
         angle_x = angle[0] + sign * _JAW_ANGLE_MARGIN * per_dm
-        neck_x = neck[0] + sign * _NECK_MARGIN * per_dm
+        neck_x = narrow[index, 0] + sign * _NECK_MARGIN * per_dm
         jaw_x = sign * max(sign * (jaw[0] + sign * _JAW_MARGIN * per_dm), sign * neck_x)
-        return [[edge, -size], [edge, lobe[1]], [angle_x, angle[1]], [jaw_x, jaw[1]], [neck_x, neck[1]]]
+        return [[edge, -size], [edge, lobe[1]], [angle_x, angle[1]], [jaw_x, jaw[1]], [neck_x, narrow[index, 1]]]
 
     outline = np.array([*side(0), *arc.tolist(), *side(1)[::-1]])
     mask = np.zeros((size, size), np.uint8)
     # OpenCV's integer coordinates are pixel centres; four fractional bits.
     cv2.fillPoly(mask, [np.round((outline - 0.5) * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
     return cv2.GaussianBlur(mask, (0, 0), 1.5 * size / 256).astype(np.float32) / 255
+
+
+def bare_neck(picture: np.ndarray, region: np.ndarray, landmarks: np.ndarray, per_dm: float) -> np.ndarray:
+    """Soft mask float32 [S,S] without what is not skin below the jaw, such as a collar in front of the neck.
+
+    Skin is what looks like the middle of this very neck: near in colour, whatever its shading, and not much darker.
+
+    picture [S,S,3] in 0..1; region [S,S] from head_region; landmarks [478,2] pixels of the crop.
+    """
+    import cv2
+
+    size = len(region)
+    jaw = landmarks[list(JAW)]
+    outline = np.array([[-size, jaw[0, 1]], *jaw, [2 * size, jaw[-1, 1]], [2 * size, 2 * size], [-size, 2 * size]])
+
+    def below(offset: float) -> np.ndarray:
+        mask = np.zeros((size, size), np.uint8)
+        cv2.fillPoly(mask, [np.round((outline + [0, offset * per_dm]) * 16).astype(np.int32)], 1, shift=4)
+        return mask > 0
+
+    neck = below(0.03)
+    # Only well inside the region, where nothing of the background shines through.
+    certain = cv2.erode(region, np.ones((5, 5)), borderValue=1) > 0.95
+    x = np.arange(size) + 0.5
+    core = below(0.1) & certain & (np.abs(x - jaw[:, 0].mean()) < 0.22 * np.ptp(jaw[:, 0]))[None]
+    if core.sum() < 40:
+        return np.ones_like(region)
+    light = picture.sum(-1) + 1e-3
+    chroma = np.stack([picture[..., 0] - picture[..., 1], picture[..., 1] - picture[..., 2]], -1) / light[..., None]
+    shade = np.log(light)
+    middle, usual = np.median(chroma[core], axis=0), np.median(shade[core])
+    spread = np.maximum(1.48 * np.median(np.abs(chroma[core] - middle), axis=0), 0.025)
+    foreign = np.sqrt(np.square((chroma - middle) / spread).sum(-1)) / 4 + np.maximum(usual - shade - 0.7, 0) / 0.5
+    foreign = cv2.medianBlur(np.clip(255 * (foreign - 0.75), 0, 255).astype(np.uint8), 5)
+    keep = (1 - foreign.astype(np.float32) / 255) * neck + ~neck
+    keep = cv2.morphologyEx(keep.astype(np.float32), cv2.MORPH_CLOSE, np.ones((9, 9)))  # shadow lines under the jaw
+    # Whatever hangs beyond the collar goes too: keep what is connected with the head.
+    solid = cv2.morphologyEx((keep > 0.5).astype(np.uint8) * (region > 0.05), cv2.MORPH_OPEN, np.ones((3, 3)))
+    _, labels = cv2.connectedComponents(solid)
+    inside = landmarks[JAW[7]] - [0, 0.2 * per_dm]
+    label = labels[tuple(np.clip(inside[::-1].astype(int), 0, size - 1))]
+    connected = cv2.dilate((labels == label).astype(np.uint8), np.ones((3, 3))) if label else neck
+    keep = keep * np.where(neck, connected, 1)
+    return cv2.GaussianBlur(keep.astype(np.float32), (0, 0), size / 256)
 
 
 def face_masks(

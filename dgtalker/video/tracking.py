@@ -41,9 +41,9 @@ class TrackingConfig:
     score_std: float = 0.3  # how far a unit may stray from MediaPipe's score
     offset_std: float = 0.04  # dm, how far a landmark may sit from its average place on the template
     shape_frames: int = 200  # frames that determine the identity shape
-    shape_steps: int = 8
-    frame_steps: int = 8
-    batch: int = 256  # frames solved together
+    shape_steps: int = 5
+    frame_steps: int = 4
+    batch: int = 64  # frames solved together
     smooth: bool = True  # smooth the camera inside a shot, as much as its noise asks for
 
 
@@ -160,12 +160,12 @@ class Tracker:
         shape = torch.zeros(len(self.model.shape_basis))
         offsets = torch.zeros_like(self.model.mean)
         focal = 3.75
-        for steps in (3, 3, self.config.shape_steps):  # the head's distance decides on the focal length, and vice versa
+        for steps in (2, 2, self.config.shape_steps):  # the head's distance decides on the focal length, and vice versa
             frames = self._start(landmarks, scores, sizes, Identity(shape, offsets, focal))
             for _ in range(steps):
                 frames, shape = self._shape_step(frames, shape, offsets)
             focal *= DISTANCE / float(frames.translation[:, 2].median())
-        for _ in range(3):
+        for _ in range(2):
             offsets = self._offsets(frames, shape)
             for _ in range(2):
                 frames, shape = self._shape_step(frames, shape, offsets)
@@ -200,7 +200,7 @@ class Tracker:
         if self.config.smooth and len(landmarks) > 4:
             rotation, translation = smooth_camera(frames.rotation, frames.translation)
             frames = replace(frames, rotation=rotation, translation=translation)
-            frames = solve(frames, 3, fixed_camera=True)
+            frames = solve(frames, 2, fixed_camera=True)
         residual = self._project(frames, geometry)[0] - frames.observed
         return Track(frames.rotation, frames.translation, frames.expression, residual.norm(dim=-1).mean(-1))
 
