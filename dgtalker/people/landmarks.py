@@ -29,6 +29,10 @@ SIZE = 512
 IRIS = {"eyeball_right": range(468, 473), "eyeball_left": range(473, 478)}
 
 
+# Inner edge of the lips: told apart only with the mouth open.
+INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 95, 88, 178, 87, 14, 317, 402, 318, 324)
+
+
 class Landmarker:
     """MediaPipe Face Landmarker on single pictures; close it (it raises at interpreter exit otherwise)."""
 
@@ -73,6 +77,8 @@ def find_landmarks(assets: PersonAssets, model: str | Path, people: int = 8, see
     visible = np.flatnonzero(part == 0)
     eyes = {name: np.flatnonzero(part == names.index(name)) for name in IRIS}
     total, weight, votes = np.zeros((478, 3)), np.zeros(478), []
+    others = sorted(set(range(468)) - set(INNER_LIPS))
+    lips = _lip_vertices(template)
     mean = template.vertices.numpy().astype(np.float64)
     mean_normals = assets.normals(mean)
     with Landmarker(model) as landmarker:
@@ -81,8 +87,8 @@ def find_landmarks(assets: PersonAssets, model: str | Path, people: int = 8, see
             while person.hair is not None and person.hair not in ("short03", "short04", "afro01"):
                 person = sample_person(rng, assets)
             renderer = PersonRenderer(person)
-            vertices = renderer.pose(np.zeros(52))
-            for yaw in YAWS:
+            for yaw, jaw in ((y, j) for j in (0.0, 0.4) for y in YAWS):
+                vertices = renderer.pose(np.eye(52)[template.expression_names.index("jawOpen")] * jaw)
                 camera = orbit_camera(yaw, 0, SIZE, zoom=1.25, target=(0, 0, 0.2))
                 found = landmarker.detect(renderer.view(camera))
                 if found is None:
@@ -90,7 +96,19 @@ def find_landmarks(assets: PersonAssets, model: str | Path, people: int = 8, see
                 origin = camera.position.numpy().astype(np.float64)
                 k, rotation = camera.intrinsics.numpy(), camera.world_to_camera[:3, :3].numpy()
                 rays = np.concatenate([(found[0] - k[:2, 2]) / [k[0, 0], k[1, 1]], np.ones((478, 1))], 1) @ rotation
-                for chosen, points in ((visible, range(468)), *((eyes[n], IRIS[n]) for n in IRIS)):
+                if jaw:  # a ray past the lip's edge would go far into the mouth: take the lip vertex nearest to it
+                    ids = np.array(INNER_LIPS)
+                    unit = rays[ids] / np.linalg.norm(rays[ids], axis=1, keepdims=True)
+                    offset = vertices[lips][None] - origin
+                    beside = offset - (offset * unit[:, None]).sum(-1, keepdims=True) * unit[:, None]
+                    near = np.linalg.norm(beside, axis=-1)
+                    share = np.exp(-((near / 0.03) ** 2)) + 1e-9
+                    place = (share / share.sum(1, keepdims=True)) @ mean[lips]
+                    trust = (near.min(1) < 0.05) * np.cos(np.deg2rad(yaw)) ** 4
+                    np.add.at(total, ids, place * trust[:, None])
+                    np.add.at(weight, ids, trust)
+                    votes.append((ids, place, trust))
+                for chosen, points in (() if jaw else ((visible, others), *((eyes[n], IRIS[n]) for n in IRIS))):
                     ids = np.array(points)
                     distance, face, bary = cast_rays(np.repeat(origin[None], len(ids), 0), rays[ids], vertices,
                                                      triangles[chosen])
@@ -112,6 +130,15 @@ def find_landmarks(assets: PersonAssets, model: str | Path, people: int = 8, see
                      "p90_spread_mm": float(np.percentile(spread, 90) * 100)}
 
 
+def _lip_vertices(template: HeadTemplate) -> np.ndarray:
+    """Vertices of the lips and of the mouth cavity's edge just behind them."""
+    v, part = template.vertices.numpy(), template.part.numpy()
+    teeth_front = v[part == template.part_index("teeth_upper"), 2].max()
+    middle = v[part == template.part_index("teeth_upper"), 1].min()
+    near = (np.abs(v[:, 0]) < 0.4) & (np.abs(v[:, 1] - middle) < 0.2) & (v[:, 2] > teeth_front - 0.12)
+    return np.flatnonzero(near & (part <= 1))
+
+
 def _symmetric(points: np.ndarray, found: np.ndarray) -> np.ndarray:
     """Average each point with its mirror partner: MediaPipe's mesh and the mean head are both symmetric."""
     mirrored = points * [-1, 1, 1]
@@ -128,12 +155,20 @@ def attach(template: HeadTemplate, points: np.ndarray) -> tuple[np.ndarray, np.n
     part = template.part.numpy()[template.triangles[:, 0].long().numpy()]
     vertices, triangles = template.vertices.numpy().astype(np.float64), template.triangles.numpy()
     index, bary = np.full(478, -1, np.int64), np.zeros((478, 3))
+    # An average of cheek points lies a little inside the head: never let it fall onto the walls of the mouth.
+    a, b, c = (vertices[triangles[:, k]] for k in range(3))
+    normal = np.cross(b - a, c - a)
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+    faces = np.flatnonzero(part <= 2)
+    distance, _, _ = cast_rays((a + b + c)[faces] / 3 + 0.002 * normal[faces], normal[faces], vertices, triangles[faces])
+    outer = np.zeros(len(triangles), bool)
+    outer[faces[distance[:, 0] > 0.4]] = True
     for i, point in enumerate(points):
         if np.isnan(point).any():
             continue
         name = next((n for n, ids in IRIS.items() if i in ids), "skin")
-        chosen = np.flatnonzero(part == template.part_names.index(name))
-        if name == "skin":  # lips belong to the skin; their inner edge may lie on the cavity's first row
+        chosen = np.flatnonzero((part == template.part_names.index(name)) & (outer | (name != "skin")))
+        if i in INNER_LIPS:  # their edge may lie on the mouth cavity's first row
             chosen = np.flatnonzero(part <= 1)
         nearest = chosen[np.argsort(((vertices[triangles[chosen]].mean(1) - point) ** 2).sum(1))[:60]]
         a, b, c = (vertices[triangles[nearest, k]] for k in range(3))
