@@ -171,7 +171,7 @@ def find_runs(
     """Frame ranges (start, stop) without cuts, each showing one face that is large enough.
 
     landmarks [T,478,2] (NaN: no face); second [T] relative size of a second face; thumbnails uint8 [T,18,32,3].
-    report is called with a one-sentence UserError for every stretch that is left out.
+    report is called with a one-sentence UserError, once for each reason that something is left out.
     """
     sizes = np.ptp(landmarks, axis=1).max(-1)
     cuts = find_cuts(thumbnails.astype(np.float32) / 255, landmarks.mean(1), sizes)
@@ -179,35 +179,47 @@ def find_runs(
     reasons[np.nan_to_num(sizes) < config.min_face] = "small"
     reasons[second > 0.4] = "two"
     reasons[np.isnan(sizes)] = "none"
-    runs = []
+    runs, reported = [], set()
+
+    def complain(text: str, kind: str) -> None:  # once per kind and video
+        if kind not in reported:
+            reported.add(kind)
+            report(UserError(text))
+
     for start, stop in zip([0, *cuts], [*cuts, len(landmarks)], strict=True):
         shot = reasons[start:stop].copy()
+        if (shot == "two").mean() > 0.2:
+            shot[:] = "two"  # the second face is not always found
         for a, b in _stretches(shot != ""):
             if b - a <= config.max_gap and a > 0 and b < len(shot) and not (shot[a:b] == "small").any():
                 shot[a:b] = ""  # short enough to interpolate
         for a, b in _stretches(shot != ""):
             if b - a > config.max_gap or not (shot == "").any():
-                report(UserError(_complaint(shot[a:b], name, start + a, sizes[start + a : start + b], config)))
+                complain(*_complaint(shot[a:b], name, start + a, sizes[start + a : start + b], config))
         good = [(start + a, start + b) for a, b in _stretches(shot == "")]
         runs += [(a, b) for a, b in good if b - a >= config.min_frames]
         for a, b in good:
             if b - a < config.min_frames:
-                report(UserError(
+                complain(
                     f"{name} shows one face for only {(b - a) / FPS:.1f} s at {a / FPS:.1f} s; "
-                    f"at least {config.min_frames / FPS:.1f} s without a cut are needed."
-                ))
+                    f"at least {config.min_frames / FPS:.1f} s without a cut are needed.",
+                    "short",
+                )
     return runs
 
 
-def _complaint(reasons: np.ndarray, name: str, start: int, sizes: np.ndarray, config: PreprocessConfig) -> str:
+def _complaint(
+    reasons: np.ndarray, name: str, start: int, sizes: np.ndarray, config: PreprocessConfig
+) -> tuple[str, str]:
+    """One sentence and the kind of complaint."""
     kinds, counts = np.unique(reasons.astype(str), return_counts=True)
     worst, where = kinds[counts.argmax()], f"{name} at {start / FPS:.1f} s"
     if worst == "two":
-        return f"There are two faces in {where}; use video of one person alone."
+        return f"There are two faces in {where}; use video of one person alone.", worst
     if worst == "small":
-        pixels = np.nanmedian(sizes)
-        return f"The face in {where} is too small ({pixels:.0f} pixels); it must be at least {config.min_face} pixels."
-    return f"No face was found in {where}; use video in which the face is always visible."
+        found, needed = f"{np.nanmedian(sizes):.0f} pixels", f"at least {config.min_face}"
+        return f"The face in {where} is too small ({found}); it must be {needed}.", worst
+    return f"No face was found in {where}; use video in which one large face is always visible.", worst
 
 
 def _stretches(flags: np.ndarray) -> list[tuple[int, int]]:

@@ -80,7 +80,7 @@ def _reach(clip: ClipWork, head: HeadGeometry, focal: float, segmenter: Path) ->
     frame = next(islice(read_frames(clip.video.path, clip.video.info), clip.start, None))
     intrinsics = _crop_intrinsics(wide, _source_intrinsics(clip.video.info, focal))
     pose = clip.track.world_to_camera()[0].double().numpy()
-    region = head_region(head, pose, intrinsics, wide.size)
+    region = head_region(head, wide.points(clip.landmarks[0]), pose, intrinsics, wide.size)
     with matting.Segmenter(segmenter) as person:
         rows, columns = np.nonzero(matting.rough_matte(person, frame, wide) * region > 0.3)
     if len(rows) == 0:
@@ -175,7 +175,7 @@ def _draw_clip(
     for drawn, (matte, colour) in enumerate(matting.cut_out(person, pictures, window), start=1):
         t = drawn - 1
         pose = poses[t].double().numpy()
-        region = head_region(drawing.head, pose, intrinsics, size)
+        region = head_region(drawing.head, landmarks[t], pose, intrinsics, size)
         matte = matte * region * bare_neck(colour, region, landmarks[t], intrinsics[1, 1] / pose[2, 3])
         alpha[t] = _to_byte(matte)
         images[t] = _to_byte(matte[..., None] * colour + 1 - matte[..., None])

@@ -1,7 +1,7 @@
 """Masks in the picture that follow from the tracked head: where the head ends, upper face, lower face.
 
-All of them are drawn from the neutral head under the tracked camera, so they move with the head and not with the
-mouth.
+The two halves of the face are drawn from the neutral head under the tracked camera, so they move with the head and
+not with the mouth.
 """
 
 from __future__ import annotations
@@ -69,16 +69,17 @@ def project(points: np.ndarray, world_to_camera: np.ndarray, intrinsics: np.ndar
     return np.concatenate([pixels[:, :2] / pixels[:, 2:], camera[:, 2:]], 1)
 
 
-def head_region(head: HeadGeometry, world_to_camera: np.ndarray, intrinsics: np.ndarray, size: int) -> np.ndarray:
+def head_region(
+    head: HeadGeometry, landmarks: np.ndarray, world_to_camera: np.ndarray, intrinsics: np.ndarray, size: int
+) -> np.ndarray:
     """Soft mask float32 [size,size]: 1 where the head may be, 0 below the neck cut and over collar and shoulders.
 
     From the front arc of the neck ring the border runs up along neck and jaw to the ear lobes and there outwards:
-    above, hair may be as wide as it likes.
+    above, hair may be as wide as it likes. landmarks [478,2]: as detected, pixels of the crop.
     """
     import cv2
 
     ring = project(head.ring, world_to_camera, intrinsics)
-    marks = project(head.landmarks, world_to_camera, intrinsics)
     per_dm = intrinsics[1, 1] / world_to_camera[2, 3]
     narrow = project(head.neck, world_to_camera, intrinsics)[:, :2]
     # Of the ring, only the front of the neck itself: to the sides it runs over shoulders and collar.
@@ -89,7 +90,7 @@ def head_region(head: HeadGeometry, world_to_camera: np.ndarray, intrinsics: np.
     def side(index: int) -> list[list[float]]:  # from the picture's border down to the neck
         sign = (-1, 1)[index]
         edge = -size if index == 0 else 2 * size
-        lobe, angle, jaw = (marks[pair[index], :2] for pair in (LOBES, JAW_ANGLES, JAW_SIDES))
+        lobe, angle, jaw = (landmarks[pair[index]] for pair in (LOBES, JAW_ANGLES, JAW_SIDES))
         angle_x = angle[0] + sign * _JAW_ANGLE_MARGIN * per_dm
         neck_x = narrow[index, 0] + sign * _NECK_MARGIN * per_dm
         jaw_x = sign * max(sign * (jaw[0] + sign * _JAW_MARGIN * per_dm), sign * neck_x)
