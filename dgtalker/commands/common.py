@@ -113,7 +113,13 @@ class Progress:
         if self.bar is None:  # not before: bad input is refused without an empty bar
             from tqdm import tqdm
 
-            self.bar = tqdm(desc=self.label, file=sys.stderr, dynamic_ncols=True, mininterval=0.5)
+            self.bar = tqdm(
+                desc=self.label,
+                file=sys.stderr,
+                dynamic_ncols=True,
+                mininterval=0.5,
+                bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",  # units differ, fractions too
+            )
         if total is not None:
             self.bar.total = total
         if message:

@@ -1,0 +1,43 @@
+"""synthesize-performance CLIP... -o DIR"""
+
+from pathlib import Path
+
+from dgtalker.commands import common
+
+
+def configure(parser):
+    parser.add_argument("clips", nargs="+", metavar="CLIP", help="real videos, or folders of them, to take motion from")
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="gets one NAME.mp4 and its truth a clip")
+    parser.add_argument("--makehuman", required=True, metavar="DIR", help="MakeHuman's skins, hair, eyes, teeth ...")
+    parser.add_argument("--seed", type=int, default=0, help="of the person: the same seed is the same person")
+    parser.add_argument("--size", type=common.size, default=480, help="pixels, default 480")
+    parser.add_argument("--face-landmarker", metavar="FILE", help="MediaPipe face_landmarker.task")
+    parser.add_argument("--resume", action="store_true", help="keep the videos that are there already")
+
+
+def run(args) -> None:
+    output = common.check_output_folder(args.output)
+    import numpy as np
+
+    from dgtalker.people.assets import PersonAssets
+    from dgtalker.people.performances import read_performance, synthesize_performance
+    from dgtalker.people.person import sample_person
+    from dgtalker.video.landmarks import Landmarker
+    from dgtalker.video.source import list_videos
+
+    clips = list_videos(args.clips)
+    with Landmarker(args.face_landmarker, max_faces=1) as landmarker, common.Progress("synthesize") as progress:
+        person = sample_person(np.random.default_rng(args.seed), PersonAssets(args.makehuman))
+        names = tuple(person.assets.template.expression_names)
+        for done, clip in enumerate(clips):
+            video = Path(output, f"{clip.stem}.mp4")
+            if not (args.resume and video.with_suffix(".truth.safetensors").is_file()):  # the truth is written last
+                performance = read_performance(clip, names, landmarker)
+                synthesize_performance(
+                    person,
+                    performance,
+                    video,
+                    size=args.size,
+                    progress=lambda frame, frames, d=done, c=clip: progress(d + frame / frames, len(clips), c.stem),
+                )
+            progress(done + 1, len(clips), clip.stem)
