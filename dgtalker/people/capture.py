@@ -260,13 +260,14 @@ class PersonRenderer:
         reference = part.fit(self.assets.reference)
         return self.assets.occlusion_at(reference, np.full(len(reference), index))
 
-    def render(self, expression: np.ndarray, camera: Camera) -> np.ndarray:
+    def render(self, expression: np.ndarray, camera: Camera, background=(1.0, 1.0, 1.0)) -> np.ndarray:
         """uint8 [H, W, 3] for ARKit values [52] and one camera."""
         self.pose(expression)
-        return self.view(camera)
+        return self.view(camera, background)
 
-    def view(self, camera: Camera) -> np.ndarray:
-        """The pose last set, from another camera."""
+    def view(self, camera: Camera, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> np.ndarray:
+        """The pose last set, from another camera; background RGB in 0..1."""
+        self.scene.renderer.SetBackground(*background)
         return self.scene.render(
             camera.world_to_camera.double().numpy(), camera.intrinsics.double().numpy(), camera.width, camera.height
         )

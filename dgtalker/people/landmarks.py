@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dgtalker.camera import orbit_camera
-from dgtalker.errors import UserError
 from dgtalker.head.rays import cast_rays
 from dgtalker.head.template import TEMPLATE_PATH, HeadTemplate
 from dgtalker.people.assets import PersonAssets
 from dgtalker.people.capture import PersonRenderer
 from dgtalker.people.person import sample_person
+from dgtalker.video.landmarks import Landmarker
 
 YAWS = (-35, -20, -10, 0, 10, 20, 35)
 SIZE = 512
@@ -33,41 +33,6 @@ IRIS = {"eyeball_right": range(468, 473), "eyeball_left": range(473, 478)}
 INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 95, 88, 178, 87, 14, 317, 402, 318, 324)
 
 
-class Landmarker:
-    """MediaPipe Face Landmarker on single pictures; close it (it raises at interpreter exit otherwise)."""
-
-    def __init__(self, model: str | Path):
-        try:
-            import mediapipe as mp
-        except ImportError:
-            raise UserError("Landmarks need the 'mediapipe' package: pip install mediapipe.") from None
-        if not Path(model).is_file():
-            raise UserError(f"The face landmarker model {model} is missing: pass the path of face_landmarker.task.")
-        self._mp = mp
-        options = mp.tasks.vision.FaceLandmarkerOptions(
-            base_options=mp.tasks.BaseOptions(model_asset_path=str(model)), output_face_blendshapes=True,
-            output_facial_transformation_matrixes=True,
-        )
-        self._landmarker = mp.tasks.vision.FaceLandmarker.create_from_options(options)
-
-    def detect(self, image: np.ndarray):
-        """(points [478, 2] px, ARKit scores {name: value}, head transform [4, 4]) of a uint8 picture, or None."""
-        picture = self._mp.Image(image_format=self._mp.ImageFormat.SRGB, data=np.ascontiguousarray(image))
-        found = self._landmarker.detect(picture)
-        if not found.face_landmarks:
-            return None
-        height, width = image.shape[:2]
-        points = np.array([[p.x * width, p.y * height] for p in found.face_landmarks[0]])
-        scores = {c.category_name: c.score for c in found.face_blendshapes[0]}
-        return points, scores, np.array(found.facial_transformation_matrixes[0])
-
-    def __enter__(self) -> Landmarker:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._landmarker.close()
-
-
 def find_landmarks(assets: PersonAssets, model: str | Path, people: int = 8, seed: int = 5) -> tuple[np.ndarray, dict]:
     """Landmark points [478, 3] on the mean head, averaged over people and views, and figures about their spread."""
     template, rng = assets.template, np.random.default_rng(seed)
@@ -76,7 +41,7 @@ def find_landmarks(assets: PersonAssets, model: str | Path, people: int = 8, see
     names = template.part_names
     visible = np.flatnonzero(part == 0)
     eyes = {name: np.flatnonzero(part == names.index(name)) for name in IRIS}
-    total, weight, votes = np.zeros((478, 3)), np.zeros(478), []
+    votes = []
     others = sorted(set(range(468)) - set(INNER_LIPS))
     lips = _lip_vertices(template)
     mean = template.vertices.numpy().astype(np.float64)
@@ -91,11 +56,11 @@ def find_landmarks(assets: PersonAssets, model: str | Path, people: int = 8, see
                 vertices = renderer.pose(np.eye(52)[template.expression_names.index("jawOpen")] * jaw)
                 camera = orbit_camera(yaw, 0, SIZE, zoom=1.25, target=(0, 0, 0.2))
                 found = landmarker.detect(renderer.view(camera))
-                if found is None:
+                if not found:
                     continue
                 origin = camera.position.numpy().astype(np.float64)
                 k, rotation = camera.intrinsics.numpy(), camera.world_to_camera[:3, :3].numpy()
-                rays = np.concatenate([(found[0] - k[:2, 2]) / [k[0, 0], k[1, 1]], np.ones((478, 1))], 1) @ rotation
+                rays = np.concatenate([(found[0].landmarks - k[:2, 2]) / [k[0, 0], k[1, 1]], np.ones((478, 1))], 1) @ rotation
                 if jaw:  # a ray past the lip's edge would go far into the mouth: take the lip vertex nearest to it
                     ids = np.array(INNER_LIPS)
                     unit = rays[ids] / np.linalg.norm(rays[ids], axis=1, keepdims=True)
@@ -105,8 +70,6 @@ def find_landmarks(assets: PersonAssets, model: str | Path, people: int = 8, see
                     share = np.exp(-((near / 0.03) ** 2)) + 1e-9
                     place = (share / share.sum(1, keepdims=True)) @ mean[lips]
                     trust = (near.min(1) < 0.05) * np.cos(np.deg2rad(yaw)) ** 4
-                    np.add.at(total, ids, place * trust[:, None])
-                    np.add.at(weight, ids, trust)
                     votes.append((ids, place, trust))
                 for chosen, points in (() if jaw else ((visible, others), *((eyes[n], IRIS[n]) for n in IRIS))):
                     ids = np.array(points)
@@ -118,16 +81,27 @@ def find_landmarks(assets: PersonAssets, model: str | Path, people: int = 8, see
                     normal = (mean_normals[corners] * bary[hit, 0][..., None]).sum(1)
                     toward = (normal * -(rays[ids][hit] / np.linalg.norm(rays[ids][hit], axis=1, keepdims=True))).sum(1)
                     trust = np.clip(toward - 0.25, 0, None) ** 2  # a surface seen edge-on tells little
-                    np.add.at(total, ids[hit], place * trust[:, None])
-                    np.add.at(weight, ids[hit], trust)
+                    if abs(yaw) >= 20:  # landmarks of the far cheek are drawn on the outline of nose and mouth
+                        trust *= np.where(place[:, 0] * np.sign(yaw) > -0.05, 1.0, 1e-3)
                     votes.append((ids[hit], place, trust))
+    ids, places, trusts = (np.concatenate(v) for v in zip(*votes, strict=True))
+    average, weight = _average(ids, places, trusts)
+    near = np.linalg.norm(places - average[ids], axis=1) < 0.2
+    kept, kept_weight = _average(ids, places, trusts * near)  # without votes far from the first average
+    average = np.where(kept_weight[:, None] > 0, kept, average)
     found = weight > 0
-    average = total / np.maximum(weight, 1e-9)[:, None]
     average = _symmetric(average, found)
-    spread = np.concatenate([np.linalg.norm(p - average[i], axis=1)[t > 0.05] for i, p, t in votes])
+    spread = np.linalg.norm(places - average[ids], axis=1)[trusts > 0.05]
     average[~found] = np.nan
     return average, {"found": int(found.sum()), "median_spread_mm": float(np.median(spread) * 100),
                      "p90_spread_mm": float(np.percentile(spread, 90) * 100)}
+
+
+def _average(ids: np.ndarray, places: np.ndarray, trusts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    total, weight = np.zeros((478, 3)), np.zeros(478)
+    np.add.at(total, ids, places * trusts[:, None])
+    np.add.at(weight, ids, trusts)
+    return total / np.maximum(weight, 1e-9)[:, None], weight
 
 
 def _lip_vertices(template: HeadTemplate) -> np.ndarray:
