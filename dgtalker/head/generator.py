@@ -240,7 +240,12 @@ class Generator(nn.Module):
 
     def save_pretrained(self, folder: str | Path, half: bool = True, **extra) -> Path:
         """Write config.json and model.safetensors (fp16 unless told otherwise); `extra` is added to the config."""
-        config = {"generator": asdict(self.config), "template": template_fingerprint(self.template), **extra}
+        config = {
+            "generator": asdict(self.config),
+            "template": template_fingerprint(self.template),
+            "atlas": atlas_fingerprint(self.template, self.config.map_size),
+            **extra,
+        }
         return pretrained.write_checkpoint(folder, "prior", config, self.state_dict(), half)
 
     @classmethod
@@ -257,17 +262,26 @@ class Generator(nn.Module):
             generator = cls(GeneratorConfig(**config["generator"]), template)
         except (KeyError, TypeError) as error:
             raise UserError(f"'{folder}' is damaged: its config lacks the generator's sizes.") from error
+        if config.get("atlas", "") not in ("", atlas_fingerprint(template, generator.config.map_size)):
+            raise UserError(f"The prior in '{folder}' was made for another UV map of the head; train it again.")
         pretrained.load_into(generator, pretrained.read_weights(folder, config), folder)
         return generator.eval()
 
 
 def template_fingerprint(template: HeadTemplate) -> str:
-    """Short hash of what w's geometry and the texel order depend on; stored with every prior."""
+    """Short hash of what w's geometry depends on; stored with every prior."""
     digest = hashlib.sha256()
     for value in (template.vertices, template.shape_basis, template.expression_basis):
         digest.update(value.detach().cpu().to(torch.float16).contiguous().numpy().tobytes())
     digest.update(template.triangles.detach().cpu().to(torch.int32).contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def atlas_fingerprint(template: HeadTemplate, map_size: int) -> str:
+    """Short hash of where each Gaussian sits in the UV map and on the surface."""
+    atlas = template.atlas(map_size)
+    place = torch.cat([atlas.texel_rowcol.long(), atlas.texel_triangle.long()[:, None]], 1).to(torch.int32)
+    return hashlib.sha256(place.contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
 def footprint_log_scales(
