@@ -118,7 +118,7 @@ class Progress:
                 file=sys.stderr,
                 dynamic_ncols=True,
                 mininterval=0.5,
-                bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",  # units differ, fractions too
+                bar_format="{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}",  # units differ, fractions too
             )
         if total is not None:
             self.bar.total = total
