@@ -203,16 +203,17 @@ def write_clip(folder: Path, name: str, tensors: dict[str, torch.Tensor], key: s
     key: a digest of everything the clip was made from, so that a later run can keep it.
     """
     frames, size = tensors["images"].shape[:2]
-    for key, (dtype, tail) in CLIP_TENSORS.items():
+    for field_name, (dtype, tail) in CLIP_TENSORS.items():
         expected = (frames, *(size if d == "S" else d for d in tail))
-        found = tensors[key]
-        assert found.dtype == dtype and tuple(found.shape) == expected, (key, found.dtype, tuple(found.shape), expected)
+        found = tensors[field_name]
+        assert found.dtype == dtype and tuple(found.shape) == expected, (field_name, found.dtype, found.shape, expected)
     features = tensors["features"]
     assert features.dtype == torch.float16 and features.shape[0] == 2 * frames, ("features", features.shape)
     target = folder / "clips" / f"{name}.safetensors"
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{name}.{os.getpid()}.tmp")
     save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={"key": key})
+    temporary.chmod(0o644)
     temporary.replace(target)
 
 

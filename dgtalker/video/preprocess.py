@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -97,11 +99,23 @@ def preprocess(
             blink_open=blink[0],
             blink_closed=blink[1],
         )
-        drawing = Drawing(out, info, head, segmenter, feature_weights)
+        drawing = Drawing(out, info, head, segmenter, feature_weights, _basis(config, template, reference, clips))
         infos = draw_all(clips, drawing, pool, counter, problems)
     problems.give_up_unless(infos)
     write_info(out, replace(info, clips=infos))
     return Dataset.open(out)
+
+
+def _basis(config: PreprocessConfig, template, reference: DatasetInfo | None, clips: list[ClipWork]) -> str:
+    """Digest of what all clips of a data set depend on: settings, template, and the clips that gave the shape."""
+    digest = hashlib.sha256(f"{config.size} {config.feature_kind}".encode())
+    for tensor in (template.vertices, template.shape_basis, template.expression_basis, template.landmark_bary):
+        digest.update(tensor.contiguous().numpy().tobytes())
+    if reference is None:
+        digest.update(" ".join(f"{c.video.fingerprint} {c.start} {len(c)}" for c in clips).encode())
+    else:
+        digest.update(json.dumps(asdict(replace(reference, clips=[]))).encode())
+    return digest.hexdigest()
 
 
 def _identity(reference: DatasetInfo | None, template, clips: list[ClipWork]) -> Identity:

@@ -51,12 +51,13 @@ def test_region_ends_at_the_neck(head):
 def test_collar_goes_and_skin_stays(head):
     pose, intrinsics = view()
     landmarks = project(head.landmarks, pose, intrinsics)[:, :2]
+    angle = np.linspace(np.pi, 0, len(JAW))
+    landmarks[list(JAW)] = landmarks[13] + np.stack([48 * np.cos(angle), 38 * np.sin(angle)], 1)
     region = head_region(head, landmarks, pose, intrinsics, 256)
     rng = np.random.default_rng(0)
     shading = np.linspace(1.1, 0.6, 256)[None, :, None]
     picture = np.float32([0.75, 0.55, 0.45]) * shading * np.ones((256, 1, 1)) + rng.normal(0, 0.01, (256, 256, 3))
-    middle = int(landmarks[list(JAW), 0].mean())
-    chin = int(landmarks[152, 1])
+    middle, chin = (int(v) for v in landmarks[152])
     picture[chin + 12 :, : middle - 22] = [0.2, 0.25, 0.35]  # denim
     keep = bare_neck(picture.clip(0, 1).astype(np.float32), region, landmarks, 80.0)
     assert keep[chin + 18 : chin + 30, middle - 40 : middle - 27].max() < 0.1
