@@ -23,7 +23,7 @@ from dgtalker.people.capture import PersonRenderer
 from dgtalker.people.person import sample_person
 from dgtalker.video.landmarks import Landmarker
 
-YAWS = (-35, -20, -10, 0, 10, 20, 35)
+YAWS = (0, -40, -25, -10, 10, 25, 40)
 SIZE = 512
 # Iris points; MediaPipe numbers the subject's right iris 468..472 and the left 473..477.
 IRIS = {"eyeball_right": range(468, 473), "eyeball_left": range(473, 478)}
@@ -57,7 +57,12 @@ def find_landmarks(assets: PersonAssets, model: str | Path, people: int = 8, see
                 camera = orbit_camera(yaw, 0, SIZE, zoom=1.25, target=(0, 0, 0.2))
                 found = landmarker.detect(renderer.view(camera))
                 if not found:
+                    if yaw == 0:  # without the frontal view there are no sides
+                        break
                     continue
+                if yaw == 0:  # comes first
+                    side = found[0].landmarks[:, 0] - found[0].landmarks[1, 0]
+                    side = side / np.abs(side).max()
                 origin = camera.position.numpy().astype(np.float64)
                 k, rotation = camera.intrinsics.numpy(), camera.world_to_camera[:3, :3].numpy()
                 rays = np.concatenate([(found[0].landmarks - k[:2, 2]) / [k[0, 0], k[1, 1]], np.ones((478, 1))], 1) @ rotation
@@ -80,9 +85,9 @@ def find_landmarks(assets: PersonAssets, model: str | Path, people: int = 8, see
                     place = (mean[corners] * bary[hit, 0][..., None]).sum(1)
                     normal = (mean_normals[corners] * bary[hit, 0][..., None]).sum(1)
                     toward = (normal * -(rays[ids][hit] / np.linalg.norm(rays[ids][hit], axis=1, keepdims=True))).sum(1)
-                    trust = np.clip(toward - 0.25, 0, None) ** 2  # a surface seen edge-on tells little
-                    if abs(yaw) >= 20:  # landmarks of the far cheek are drawn on the outline of nose and mouth
-                        trust *= np.where(place[:, 0] * np.sign(yaw) > -0.05, 1.0, 1e-3)
+                    trust = np.clip(toward - 0.1, 0, None) ** 2  # a surface seen edge-on tells little
+                    if yaw:  # landmarks of the far cheek are drawn on the outline of nose and mouth
+                        trust *= np.where(side[ids[hit]] * np.sign(yaw) > -0.2, 1.0, 1e-6)
                     votes.append((ids[hit], place, trust))
     ids, places, trusts = (np.concatenate(v) for v in zip(*votes, strict=True))
     average, weight = _average(ids, places, trusts)
