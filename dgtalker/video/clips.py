@@ -87,7 +87,7 @@ def analyse_all(
     jobs, owners = [], []
     for number, video in enumerate(videos):
         # A long video is shared among the workers; the last part runs to the end, wherever that is.
-        parts = pool.workers if video.frames > 1000 else 1
+        parts = max(pool.workers, video.frames // 1500) if video.frames > 1000 else 1
         bounds = [video.frames * k // parts for k in range(parts)] + [None]
         for start, stop in zip(bounds, bounds[1:], strict=False):
             path = cache / f"{video.fingerprint}-{start}-{stop}.npz"

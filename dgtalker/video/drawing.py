@@ -96,19 +96,20 @@ def draw_all(
     todo: dict[Path, list[tuple[ClipWork, matting.Window, str]]] = {}
     for clip in clips:
         window = _clip_window(clip, drawing.info.focal, drawing.info.window, drawing.info.size)
-        key = _key(drawing.basis, clip)
+        key = key_of(drawing.basis, clip)
         intrinsics = _source_intrinsics(clip.video.info, drawing.info.focal)
         error = float(clip.track.error.mean()) * window.scale
         source = clip.video.path.name if clip.start == 0 else f"{clip.video.path.name} at {clip.start / FPS:.2f} s"
         jitter = camera_jitter(clip.track, drawing.head, intrinsics) * window.scale
         infos[clip.name] = ClipInfo(clip.name, len(clip), source, round(error, 4), round(jitter, 4))
-        if clip_key(drawing.out, clip.name) == key and (drawing.out / "audio" / f"{clip.name}.wav").is_file():
+        if is_drawn(drawing.out, clip, key):
             counter.add(3 * len(clip), f"kept: {clip.name}")
         else:
             todo.setdefault(clip.video.path, []).append((clip, window, key))
     jobs = []
     for work in todo.values():
-        parts = min(pool.workers, len(work))
+        # Every part decodes the video from its start; small parts show progress and keep all workers busy.
+        parts = max(min(pool.workers, len(work)), -(-len(work) // 4))
         jobs += [(drawing, work[len(work) * k // parts : len(work) * (k + 1) // parts]) for k in range(parts)]
     for index, result in pool.run(_draw, jobs):
         names = [clip.name for clip, _, _ in jobs[index][1]]
@@ -120,10 +121,15 @@ def draw_all(
     return list(infos.values())
 
 
-def _key(basis: str, clip: ClipWork) -> str:
+def key_of(basis: str, clip: ClipWork) -> str:
     """Digest of what a clip is made from. Inputs, not results: those differ in the last digits from run to run."""
     text = f"{ALGORITHM} {basis} {clip.video.fingerprint} {clip.start} {len(clip)}"
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_drawn(out: Path, clip: ClipWork, key: str) -> bool:
+    """Whether `out` holds the clip, made from the same inputs."""
+    return clip_key(out, clip.name) == key and (out / "audio" / f"{clip.name}.wav").is_file()
 
 
 def camera_jitter(track: Track, head: HeadGeometry, intrinsics: np.ndarray) -> float:

@@ -20,7 +20,7 @@ import torch
 from dgtalker.errors import UserError
 from dgtalker.video.clips import ClipWork, PreprocessConfig, Video, analyse_all, split_all
 from dgtalker.video.dataset import Dataset, DatasetInfo, read_info, write_info
-from dgtalker.video.drawing import Drawing, draw_all, eye_blink, window_side
+from dgtalker.video.drawing import Drawing, draw_all, eye_blink, is_drawn, key_of, window_side
 from dgtalker.video.landmarks import FACE_LANDMARKER, SCORE_NAMES, SEGMENTER, find_model
 from dgtalker.video.masks import HeadGeometry
 from dgtalker.video.source import list_videos, probe
@@ -82,6 +82,10 @@ def preprocess(
         clips = split_all(analyses, config, problems)
         problems.give_up_unless(clips)
 
+        basis = _basis(config, template, reference, clips)
+        if _finished(out, clips, basis):
+            counter.add(counter.total, "kept all clips")
+            return Dataset.open(out)
         identity = _identity(reference, template, clips)
         clips = _track_all(clips, template, identity, counter, cancelled)
         head = HeadGeometry.from_template(template, identity.shape)
@@ -99,7 +103,7 @@ def preprocess(
             blink_open=blink[0],
             blink_closed=blink[1],
         )
-        drawing = Drawing(out, info, head, segmenter, feature_weights, _basis(config, template, reference, clips))
+        drawing = Drawing(out, info, head, segmenter, feature_weights, basis)
         infos = draw_all(clips, drawing, pool, counter, problems)
     problems.give_up_unless(infos)
     write_info(out, replace(info, clips=infos))
@@ -116,6 +120,15 @@ def _basis(config: PreprocessConfig, template, reference: DatasetInfo | None, cl
     else:
         digest.update(json.dumps(asdict(replace(reference, clips=[]))).encode())
     return digest.hexdigest()
+
+
+def _finished(out: Path, clips: list[ClipWork], basis: str) -> bool:
+    """Whether `out` already is the data set of exactly these clips."""
+    try:
+        names = [c.name for c in read_info(out).clips]
+    except UserError:
+        return False
+    return names == [c.name for c in clips] and all(is_drawn(out, c, key_of(basis, c)) for c in clips)
 
 
 def _identity(reference: DatasetInfo | None, template, clips: list[ClipWork]) -> Identity:
