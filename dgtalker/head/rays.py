@@ -67,5 +67,10 @@ def cast_rays(
     centre = corners.mean(1)
     radius2 = ((corners - centre[:, None]) ** 2).sum(-1).max(1) * 1.0001 + 1e-12
     spheres = np.concatenate([centre, radius2[:, None]], 1)
-    return _cast(np.ascontiguousarray(origins, dtype=np.float64), np.ascontiguousarray(directions, dtype=np.float64),
-                 corners, spheres, max_hits)
+    return _cast(
+        np.ascontiguousarray(origins, dtype=np.float64),
+        np.ascontiguousarray(directions, dtype=np.float64),
+        corners,
+        spheres,
+        max_hits,
+    )

@@ -79,8 +79,7 @@ class HeadTemplate:
         fields["part"] = fields.pop("part")
         for name in ("part_names", "expression_names", "neck_plane", "base_centre"):
             fields[name] = tuple(meta[name])
-        return HeadTemplate(**fields, neck_y=meta["neck_y"], base_size=meta["base_size"],
-                            mean_scale=meta["mean_scale"])
+        return HeadTemplate(**fields, neck_y=meta["neck_y"], base_size=meta["base_size"], mean_scale=meta["mean_scale"])
 
     def geometry(self, shape: Tensor | None = None, expression: Tensor | None = None) -> Tensor:
         """Vertices [..., V, 3] for shape coefficients [..., Ks] (1 = one std) and ARKit values [..., 52] (0..1)."""
@@ -132,7 +131,10 @@ def _atlas(template: HeadTemplate, size: int) -> Atlas:
     row, col = np.nonzero(triangle >= 0)
     faces = torch.from_numpy(triangle[row, col])
     return Atlas(
-        size, faces, torch.from_numpy(bary[row, col]).float(), torch.from_numpy(np.stack([row, col], 1)),
+        size,
+        faces,
+        torch.from_numpy(bary[row, col]).float(),
+        torch.from_numpy(np.stack([row, col], 1)),
         template.part[template.triangles[faces, 0].long()],
     )
 

@@ -93,7 +93,9 @@ def _fill_neck(image: np.ndarray, small: int = 256) -> np.ndarray:
     share = ndimage.gaussian_filter(blank.astype(np.float32), 1.5)
 
     def enlarge(values: np.ndarray) -> np.ndarray:
-        return np.asarray(Image.fromarray(values.astype(np.float32)).resize(image.shape[1::-1], Image.Resampling.BILINEAR))
+        return np.asarray(
+            Image.fromarray(values.astype(np.float32)).resize(image.shape[1::-1], Image.Resampling.BILINEAR)
+        )
 
     share = np.clip(enlarge(share) * 2, 0, 1)[..., None]
     return image * (1 - share) + np.stack([enlarge(filled[..., c]) for c in range(3)], -1) * share
@@ -124,7 +126,9 @@ class PersonAssets:
     @cached_property
     def skins(self) -> np.ndarray:
         """Skin textures [S, 1024, 1024, 3] uint8."""
-        return np.stack([(_fill_neck(load_image(f, SKIN_SIZE)[..., :3]) * 255).astype(np.uint8) for f in self.skin_files])
+        return np.stack(
+            [(_fill_neck(load_image(f, SKIN_SIZE)[..., :3]) * 255).astype(np.uint8) for f in self.skin_files]
+        )
 
     @cached_property
     def eyes(self) -> np.ndarray:
@@ -249,7 +253,8 @@ class PersonAssets:
         def step(value, low, high):
             return np.clip((value - low) / (high - low), 0, 1)
 
-        area = step(y, 5.95, 6.2) * (1 - step(y, 6.72 + 0.18 * (x > 0.35), 6.82 + 0.2 * (x > 0.35))) * step(z, 0.45, 0.7)
+        top = 6.72 + 0.22 * step(x, 0.15, 0.6)  # the upper lip in front, the cheekbone at the side
+        area = step(y, 5.95, 6.25) * (1 - step(y, top - 0.1, top + 0.1)) * step(z, 0.4, 0.8)
         lips = np.exp(-(((x / 0.30) ** 2 + ((y - 6.615) / 0.085) ** 2) ** 2)) * (z > 1.35)
         return area * (1 - lips) * (self.part == 0)
 
@@ -277,7 +282,9 @@ class PersonAssets:
         texel, face, weight, part = texel[valid], face[valid], weight[valid], part[valid]
         uv = (template.texture_uv.numpy()[face] * weight[..., None]).sum(1)
         count = len(atlas)
-        average = sp.coo_matrix((np.ones(len(texel), np.float32), (texel, np.arange(len(texel)))), shape=(count, len(texel)))
+        average = sp.coo_matrix(
+            (np.ones(len(texel), np.float32), (texel, np.arange(len(texel)))), shape=(count, len(texel))
+        )
         average = sp.diags(1 / np.maximum(np.asarray(average.sum(1)).ravel(), 1)) @ average.tocsr()
 
         def spread(chosen: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -292,11 +299,16 @@ class PersonAssets:
         position = (bound[self.triangles[face]] * weight[..., None]).sum(1)
         normal = self.normals(bound)
         direction = (normal[self.triangles[face]] * weight[..., None]).sum(1)
-        teeth = np.flatnonzero((part == template.part_index("teeth_upper")) | (part == template.part_index("teeth_lower")))
+        teeth = np.flatnonzero(
+            (part == template.part_index("teeth_upper")) | (part == template.part_index("teeth_lower"))
+        )
         near = skin[(np.abs(position[skin, 1] - 7.4) < 0.2) & (position[skin, 2] > 1.0)]
-        brows = np.stack([
-            spread(near, self.brow_coverage(k, position[near], direction[near])[:, None])[:, 0] for k in range(len(self.brows))
-        ])
+        brows = np.stack(
+            [
+                spread(near, self.brow_coverage(k, position[near], direction[near])[:, None])[:, 0]
+                for k in range(len(self.brows))
+            ]
+        )
         corners, texel_bary = self.triangles[atlas.texel_triangle.numpy()], atlas.texel_bary.numpy()
         roots = self.lash_roots()
         texel_position = (bound[corners] * texel_bary[..., None]).sum(1)
@@ -306,8 +318,16 @@ class PersonAssets:
         closeness[lids] = np.exp(-((distance / 0.018) ** 2))
         hair_texels = np.flatnonzero(atlas.texel_part.numpy() == template.part_index("hair"))
         return TexelLayers(
-            corners, texel_bary, atlas.texel_part.numpy(), skins, eyes, spread(tongue, sample_image(self.tongue_image, uv[tongue])),
-            spread(teeth, self._teeth_color(position[teeth], part[teeth])), brows, closeness, hair_texels,
+            corners,
+            texel_bary,
+            atlas.texel_part.numpy(),
+            skins,
+            eyes,
+            spread(tongue, sample_image(self.tongue_image, uv[tongue])),
+            spread(teeth, self._teeth_color(position[teeth], part[teeth])),
+            brows,
+            closeness,
+            hair_texels,
             {name: self._hair_layer(name, bound, normal, atlas, hair_texels) for name in self.hair_names},
         )
 
@@ -341,7 +361,9 @@ class PersonAssets:
             chosen = np.flatnonzero(part == self.template.part_index(name))
             keep = (upper[self.teeth.triangles] == wanted).all(1)
             triangles, uv = self.teeth.triangles[keep], self.teeth.uv[keep]
-            distance, face, bary = cast_rays(position[chosen] + 0.15 * outward[chosen], -outward[chosen], vertices, triangles)
+            distance, face, bary = cast_rays(
+                position[chosen] + 0.15 * outward[chosen], -outward[chosen], vertices, triangles
+            )
             hit = distance[:, 0] < 0.4
             color[chosen] = [0.62, 0.56, 0.5]
             at = (uv[face[hit, 0]] * bary[hit, 0][..., None]).sum(1)
@@ -374,10 +396,13 @@ class PersonAssets:
         shape = (len(texels), side * side)
         return HairLayer(
             np.where(opaque.any(1), hit[rows, first], -1).reshape(shape),
-            hit_bary[rows, first].reshape(*shape, 3).astype(np.float32), shade.reshape(shape),
+            hit_bary[rows, first].reshape(*shape, 3).astype(np.float32),
+            shade.reshape(shape),
         )
 
 
 def as_numpy(values) -> np.ndarray:
     """A tensor or array as float64 numpy."""
-    return (values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)).astype(np.float64)
+    return (values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)).astype(
+        np.float64
+    )

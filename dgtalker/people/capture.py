@@ -53,10 +53,12 @@ class _Scene:
             actor.ForceOpaqueOn()
             test = ALPHA_TEST.get(name, 0.0)
             actor.GetShaderProperty().AddFragmentShaderReplacement(
-                "//VTK::TCoord::Impl", True,
+                "//VTK::TCoord::Impl",
+                True,
                 "//VTK::TCoord::Impl\n"
                 f"  if (gl_FragData[0].a < {test:.3f}) discard;\n"
-                f"  gl_FragData[0] = vec4(gl_FragData[0].rgb * {LIGHT_RANGE:.3f}, 1.0);\n", False,
+                f"  gl_FragData[0] = vec4(gl_FragData[0].rgb * {LIGHT_RANGE:.3f}, 1.0);\n",
+                False,
             )
             self.renderer.AddActor(actor)
             self.actors[name] = actor
@@ -95,12 +97,14 @@ class _Scene:
         near, far = 1.0, 60.0
         k = intrinsics
         # OpenGL clip coordinates of an OpenCV camera: x' = 2u/W - 1, y' = 1 - 2v/H, looking along -z.
-        projection = np.array([
-            [2 * k[0, 0] / width, 2 * k[0, 1] / width, 1 - 2 * k[0, 2] / width, 0],
-            [0, 2 * k[1, 1] / height, 2 * k[1, 2] / height - 1, 0],
-            [0, 0, -(far + near) / (far - near), -2 * far * near / (far - near)],
-            [0, 0, -1, 0],
-        ])
+        projection = np.array(
+            [
+                [2 * k[0, 0] / width, 2 * k[0, 1] / width, 1 - 2 * k[0, 2] / width, 0],
+                [0, 2 * k[1, 1] / height, 2 * k[1, 2] / height - 1, 0],
+                [0, 0, -(far + near) / (far - near), -2 * far * near / (far - near)],
+                [0, 0, -1, 0],
+            ]
+        )
         matrix = self.vtk.vtkMatrix4x4()
         matrix.DeepCopy(projection.ravel())
         camera.SetExplicitProjectionTransformMatrix(matrix)
@@ -128,7 +132,9 @@ class _MeshTables:
         names = assets.template.part_names
         face_part = assets.part[assets.triangles].max(1)  # sockets and cavity border on skin vertices
         self.skin = self._split(assets.part[assets.triangles].max(1) <= 2)
-        self.eyes = self._split((face_part == names.index("eyeball_left")) | (face_part == names.index("eyeball_right")))
+        self.eyes = self._split(
+            (face_part == names.index("eyeball_left")) | (face_part == names.index("eyeball_right"))
+        )
         self.brow_pixels = {}
 
     def _split(self, chosen: np.ndarray):
@@ -145,7 +151,9 @@ class _MeshTables:
             assets = self.assets
             bound = assets.template.bind(assets.reference)
             middle = bound[assets.triangles].mean(1)
-            near = (np.abs(middle[:, 1] - 7.4) < 0.22) & (middle[:, 2] > 1.0) & (assets.part[assets.triangles].max(1) == 0)
+            near = (
+                (np.abs(middle[:, 1] - 7.4) < 0.22) & (middle[:, 2] > 1.0) & (assets.part[assets.triangles].max(1) == 0)
+            )
             faces = np.flatnonzero(near)
             uv = assets.template.texture_uv.numpy()[faces] * [1, -1] + [0, 1]
             triangle, bary = rasterise_uv(uv, SKIN_SIZE)
@@ -185,7 +193,9 @@ def _split_part(part):
 
 def _part_normals(vertices, triangles):
     n = np.zeros_like(vertices)
-    face = np.cross(vertices[triangles[:, 1]] - vertices[triangles[:, 0]], vertices[triangles[:, 2]] - vertices[triangles[:, 0]])
+    face = np.cross(
+        vertices[triangles[:, 1]] - vertices[triangles[:, 0]], vertices[triangles[:, 2]] - vertices[triangles[:, 0]]
+    )
     for i in range(3):
         np.add.at(n, triangles[:, i], face)
     return n / np.maximum(np.linalg.norm(n, axis=1, keepdims=True), 1e-9)

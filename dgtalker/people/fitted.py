@@ -65,8 +65,10 @@ def read_part(clothes: Path) -> FittedPart:
     a, b, c = triangles.T
     keep = (a != b) & (b != c) & (a != c)
     return FittedPart(
-        table[:, :3].astype(np.int64), table[:, 3:6], table[:, 6:9],
-        tuple(axes.get(axis) for axis in "xyz"), triangles[keep], mesh.uvs[corners[keep]],
+        table[:, :3].astype(np.int64),
+        table[:, 3:6],
+        table[:, 6:9],
+        tuple(axes.get(axis) for axis in "xyz"),
+        triangles[keep],
+        mesh.uvs[corners[keep]],
     )
-
-

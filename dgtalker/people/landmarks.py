@@ -65,7 +65,10 @@ def find_landmarks(assets: PersonAssets, model: str | Path, people: int = 8, see
                     side = side / np.abs(side).max()
                 origin = camera.position.numpy().astype(np.float64)
                 k, rotation = camera.intrinsics.numpy(), camera.world_to_camera[:3, :3].numpy()
-                rays = np.concatenate([(found[0].landmarks - k[:2, 2]) / [k[0, 0], k[1, 1]], np.ones((478, 1))], 1) @ rotation
+                rays = (
+                    np.concatenate([(found[0].landmarks - k[:2, 2]) / [k[0, 0], k[1, 1]], np.ones((478, 1))], 1)
+                    @ rotation
+                )
                 if jaw:  # a ray past the lip's edge would go far into the mouth: take the lip vertex nearest to it
                     ids = np.array(INNER_LIPS)
                     unit = rays[ids] / np.linalg.norm(rays[ids], axis=1, keepdims=True)
@@ -76,10 +79,11 @@ def find_landmarks(assets: PersonAssets, model: str | Path, people: int = 8, see
                     place = (share / share.sum(1, keepdims=True)) @ mean[lips]
                     trust = (near.min(1) < 0.05) * np.cos(np.deg2rad(yaw)) ** 4
                     votes.append((ids, place, trust))
-                for chosen, points in (() if jaw else ((visible, others), *((eyes[n], IRIS[n]) for n in IRIS))):
+                for chosen, points in () if jaw else ((visible, others), *((eyes[n], IRIS[n]) for n in IRIS)):
                     ids = np.array(points)
-                    distance, face, bary = cast_rays(np.repeat(origin[None], len(ids), 0), rays[ids], vertices,
-                                                     triangles[chosen])
+                    distance, face, bary = cast_rays(
+                        np.repeat(origin[None], len(ids), 0), rays[ids], vertices, triangles[chosen]
+                    )
                     hit = face[:, 0] >= 0
                     corners = triangles[chosen][face[hit, 0]]
                     place = (mean[corners] * bary[hit, 0][..., None]).sum(1)
@@ -98,8 +102,11 @@ def find_landmarks(assets: PersonAssets, model: str | Path, people: int = 8, see
     average = _symmetric(average, found)
     spread = np.linalg.norm(places - average[ids], axis=1)[trusts > 0.05]
     average[~found] = np.nan
-    return average, {"found": int(found.sum()), "median_spread_mm": float(np.median(spread) * 100),
-                     "p90_spread_mm": float(np.percentile(spread, 90) * 100)}
+    return average, {
+        "found": int(found.sum()),
+        "median_spread_mm": float(np.median(spread) * 100),
+        "p90_spread_mm": float(np.percentile(spread, 90) * 100),
+    }
 
 
 def _average(ids: np.ndarray, places: np.ndarray, trusts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +146,9 @@ def attach(template: HeadTemplate, points: np.ndarray) -> tuple[np.ndarray, np.n
     normal = np.cross(b - a, c - a)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
     faces = np.flatnonzero(part <= 2)
-    distance, _, _ = cast_rays((a + b + c)[faces] / 3 + 0.002 * normal[faces], normal[faces], vertices, triangles[faces])
+    distance, _, _ = cast_rays(
+        (a + b + c)[faces] / 3 + 0.002 * normal[faces], normal[faces], vertices, triangles[faces]
+    )
     outer = np.zeros(len(triangles), bool)
     outer[faces[distance[:, 0] > 0.4]] = True
     for i, point in enumerate(points):

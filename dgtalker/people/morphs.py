@@ -75,8 +75,10 @@ def read_obj(path: Path) -> BaseMesh:
             faces.setdefault(group, []).append([c[0] for c in corners])
             face_uvs.setdefault(group, []).append([c[1] for c in corners])
     return BaseMesh(
-        np.array(vertices), np.array(uvs),
-        {k: np.array(v) for k, v in faces.items()}, {k: np.array(v) for k, v in face_uvs.items()},
+        np.array(vertices),
+        np.array(uvs),
+        {k: np.array(v) for k, v in faces.items()},
+        {k: np.array(v) for k, v in face_uvs.items()},
     )
 
 
@@ -136,7 +138,8 @@ class HeadMorphs:
         return np.array(
             [race[r] * gender[g] * age[a] for r, g, a in self._race_keys]
             + [gender[g] * age[a] * muscle[m] * weight[w] for g, a, m, w in self._build_keys]
-            + list(np.maximum(shape.local, 0)) + list(np.maximum(-shape.local, 0))
+            + list(np.maximum(shape.local, 0))
+            + list(np.maximum(-shape.local, 0))
         )
 
     def neutral(self, shape: FaceShape) -> np.ndarray:
@@ -155,9 +158,12 @@ def sample_shape(rng: np.random.Generator, morphs: HeadMorphs) -> FaceShape:
     local *= np.array([0.6 if n.startswith("asym") else 1.0 for n in morphs.local_names])
     races = rng.dirichlet([0.45, 0.45, 0.45])
     return FaceShape(
-        gender=float(rng.beta(0.5, 0.5)), age=float(np.clip(rng.beta(1.6, 1.8) * 0.7 + 0.3, 0.3, 1.0)),
-        muscle=float(rng.beta(2, 2)), weight=float(rng.beta(2, 2)),
-        races=races, local=np.clip(local, -0.8, 0.8),
+        gender=float(rng.beta(0.5, 0.5)),
+        age=float(np.clip(rng.beta(1.6, 1.8) * 0.7 + 0.3, 0.3, 1.0)),
+        muscle=float(rng.beta(2, 2)),
+        weight=float(rng.beta(2, 2)),
+        races=races,
+        local=np.clip(local, -0.8, 0.8),
     )
 
 

@@ -109,7 +109,8 @@ def synthesize_performance(
                 progress(i + 1, len(performance.expressions))
     truth = {
         "expression": torch.from_numpy(performance.expressions).float(),
-        "world_to_camera": cameras.world_to_camera.contiguous(), "intrinsics": cameras.intrinsics.contiguous(),
+        "world_to_camera": cameras.world_to_camera.contiguous(),
+        "intrinsics": cameras.intrinsics.contiguous(),
         "shape": torch.from_numpy(person.shape_coefficients),
     }
     save_file(truth, output.with_suffix(".truth.safetensors"))

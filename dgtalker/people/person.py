@@ -12,11 +12,22 @@ from dgtalker.people.assets import PersonAssets, TexelLayers, as_numpy
 from dgtalker.people.fitted import FittedPart
 from dgtalker.people.morphs import FaceShape, sample_shape
 
-# Hair colours, sRGB of the mean strand: black, dark and middle brown, chestnut, auburn, red, dark and light blond, grey, white.
-HAIR_COLORS = np.array([
-    [0.07, 0.06, 0.06], [0.15, 0.10, 0.07], [0.25, 0.17, 0.11], [0.34, 0.21, 0.13], [0.36, 0.17, 0.10],
-    [0.50, 0.24, 0.12], [0.50, 0.38, 0.22], [0.72, 0.58, 0.38], [0.50, 0.49, 0.48], [0.80, 0.79, 0.77],
-])
+# Hair colours, sRGB of the mean strand: black, dark and middle brown, chestnut, auburn, red, dark and light blond,
+# grey, white.
+HAIR_COLORS = np.array(
+    [
+        [0.07, 0.06, 0.06],
+        [0.15, 0.10, 0.07],
+        [0.25, 0.17, 0.11],
+        [0.34, 0.21, 0.13],
+        [0.36, 0.17, 0.10],
+        [0.50, 0.24, 0.12],
+        [0.50, 0.38, 0.22],
+        [0.72, 0.58, 0.38],
+        [0.50, 0.49, 0.48],
+        [0.80, 0.79, 0.77],
+    ]
+)
 BALD_PROBABILITY = 0.12
 FEMALE_STYLES = ("bob01", "bob02", "braid01", "long01", "ponytail01")
 
@@ -101,13 +112,21 @@ class Person:
         n = len(assets.skin_files)
         skin = one_hot(self.skin[0], n, 1 - self.skin_mix) + one_hot(self.skin[1], n, self.skin_mix)
         styles = [None, *assets.hair_names]
-        return np.concatenate([
-            self.shape_coefficients, skin, (self.tint - 1) / 0.06, one_hot(self.eye, len(assets.eye_files)),
-            one_hot(self.brow, len(assets.brow_names)), [(self.brow_strength - 0.75) / 0.2],
-            one_hot(self.lash, len(assets.lash_names)), one_hot(styles.index(self.hair), len(styles)),
-            (self.hair_color - 0.3) / 0.2, [(self.stubble - 0.15) / 0.25],
-            ((self.light - LIGHT_MEAN) / LIGHT_STD).ravel(),
-        ]).astype(np.float32)
+        return np.concatenate(
+            [
+                self.shape_coefficients,
+                skin,
+                (self.tint - 1) / 0.06,
+                one_hot(self.eye, len(assets.eye_files)),
+                one_hot(self.brow, len(assets.brow_names)),
+                [(self.brow_strength - 0.75) / 0.2],
+                one_hot(self.lash, len(assets.lash_names)),
+                one_hot(styles.index(self.hair), len(styles)),
+                (self.hair_color - 0.3) / 0.2,
+                [(self.stubble - 0.15) / 0.25],
+                ((self.light - LIGHT_MEAN) / LIGHT_STD).ravel(),
+            ]
+        ).astype(np.float32)
 
 
 LIGHT_MEAN = np.array([0.92, 0.0, 0.08, 0.10])[:, None]
@@ -122,21 +141,26 @@ def sample_person(rng: np.random.Generator, assets: PersonAssets) -> Person:
     tone = "dark" if rng.random() < 0.45 else "light"
     age = "old" if shape.age > 0.8 else "young" if shape.age < 0.55 else "middleage"
     sex = "female" if female else "male"
-    scores = np.array([
-        4.0 * (f"{tone}skinned" in n) + 3.0 * (f"_{sex}_" in n) + 1.5 * n.startswith(age) for n in assets.skin_names
-    ])
+    scores = np.array(
+        [4.0 * (f"{tone}skinned" in n) + 3.0 * (f"_{sex}_" in n) + 1.5 * n.startswith(age) for n in assets.skin_names]
+    )
     chance = np.exp(scores)
     first = int(rng.choice(len(chance), p=chance / chance.sum()))
     second = int(rng.choice(len(chance), p=np.sqrt(chance) / np.sqrt(chance).sum()))
     tint = rng.uniform(0.88, 1.1) * (1 + rng.normal(0, [0.035, 0.012, 0.035]))
 
     grey = shape.age > 0.7 and rng.random() < 0.6
-    weights = np.array([3, 3, 2, 2, 1, 1, 1.5, 1.5, 0.5, 0.3]) if tone == "light" else np.array(
-        [6, 4, 2, 1, 0.5, 0.2, 0.3, 0.3, 0.5, 0.3])
+    weights = (
+        np.array([3, 3, 2, 2, 1, 1, 1.5, 1.5, 0.5, 0.3])
+        if tone == "light"
+        else np.array([6, 4, 2, 1, 0.5, 0.2, 0.3, 0.3, 0.5, 0.3])
+    )
     if grey:
         weights = np.array([1, 1, 1, 0.5, 0, 0, 0.5, 0.5, 5, 4])
     a, b = rng.choice(len(weights), 2, p=weights / weights.sum())
-    hair_color = np.clip((HAIR_COLORS[a] + 0.4 * rng.random() * (HAIR_COLORS[b] - HAIR_COLORS[a])) * rng.uniform(0.85, 1.2), 0, 1)
+    hair_color = np.clip(
+        (HAIR_COLORS[a] + 0.4 * rng.random() * (HAIR_COLORS[b] - HAIR_COLORS[a])) * rng.uniform(0.85, 1.2), 0, 1
+    )
     hair = None
     if rng.random() > BALD_PROBABILITY * (0.3 if female else 1.8):
         names = np.array(assets.hair_names)
@@ -147,14 +171,24 @@ def sample_person(rng: np.random.Generator, assets: PersonAssets) -> Person:
     warm = 1 + rng.normal(0, 0.025) * np.array([1, 0.1, -1])
     light = np.concatenate([[rng.normal(0.92, 0.07)], direction])[:, None] * warm
     return Person(
-        assets, shape, (first, second), float(rng.beta(0.8, 0.8)), tint, int(rng.integers(len(assets.eye_files))),
-        int(rng.integers(len(assets.brow_names))), float(rng.uniform(0.45, 1.0)), int(rng.integers(len(assets.lash_names))),
-        hair, hair_color, 0.0 if female or rng.random() < 0.5 else float(rng.uniform(0.1, 0.8)), light,
+        assets,
+        shape,
+        (first, second),
+        float(rng.beta(0.8, 0.8)),
+        tint,
+        int(rng.integers(len(assets.eye_files))),
+        int(rng.integers(len(assets.brow_names))),
+        float(rng.uniform(0.45, 1.0)),
+        int(rng.integers(len(assets.lash_names))),
+        hair,
+        hair_color,
+        0.0 if female or rng.random() < 0.5 else float(rng.uniform(0.1, 0.8)),
+        light,
     )
 
 
 def person_geometry(person: Person, expression: np.ndarray) -> dict[str, np.ndarray]:
-    """World vertices of the template ("template" [V, 3]) and of the person's fitted parts (teeth, tongue, lashes, hair)."""
+    """World vertices of the template ("template" [V, 3]) and of the fitted parts (teeth, tongue, lashes, hair)."""
     assets = person.assets
     parts = {"teeth": assets.teeth, "tongue": assets.tongue, "lashes": assets.lashes[person.lash][0]}
     if person.hair is not None:
@@ -196,7 +230,8 @@ def person_texels(person: Person, expression: np.ndarray, atlas: Atlas) -> dict[
         color[shell[some]] *= shade[some, None]
         opacity[shell] = share / layer.triangle.shape[1]
     return {
-        "positions": positions.astype(np.float32), "color": np.clip(color, 0, 1).astype(np.float32),
+        "positions": positions.astype(np.float32),
+        "color": np.clip(color, 0, 1).astype(np.float32),
         "opacity": opacity.astype(np.float32),
     }
 
@@ -216,7 +251,7 @@ def person_albedo(person: Person, layers: TexelLayers) -> np.ndarray:
 
 def stubble_tint(amount: np.ndarray, person: Person) -> np.ndarray:
     """Multiplier [N, 3] of skin under stubble [N] in 0..1."""
-    beard = 0.35 + 0.5 * person.hair_color
+    beard = 0.5 + 0.45 * person.hair_color
     return 1 - amount[..., None] * (1 - beard)
 
 

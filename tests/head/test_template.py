@@ -148,8 +148,13 @@ def test_flatten_follows_density():
 
 def test_rays_hit_the_nearest_triangle():
     vertices = np.array([[-1, -1, 0], [1, -1, 0], [0, 2, 0], [-1, -1, 1], [1, -1, 1], [0, 2, 1.0]])
-    distance, face, bary = cast_rays(np.array([[0, 0, 3.0], [5, 0, 3]]), np.array([[0, 0, -1.0], [0, 0, -1]]), vertices,
-                                     np.array([[0, 1, 2], [3, 4, 5]]), max_hits=2)
+    distance, face, bary = cast_rays(
+        np.array([[0, 0, 3.0], [5, 0, 3]]),
+        np.array([[0, 0, -1.0], [0, 0, -1]]),
+        vertices,
+        np.array([[0, 1, 2], [3, 4, 5]]),
+        max_hits=2,
+    )
     assert face.tolist() == [[1, 0], [-1, -1]]
     assert np.allclose(distance[0], [2, 3]) and np.isinf(distance[1]).all()
     assert np.allclose(bary[0, 0] @ vertices[3:], [0, 0, 1])

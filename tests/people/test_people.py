@@ -73,7 +73,9 @@ def test_pictures_agree_with_the_camera(assets):
     for actor in scene.actors.values():
         actor.VisibilityOff()
     camera = orbit_camera(35, 12, 256, zoom=1.2, target=(0.1, -0.2, 0))
-    camera = Camera(camera.world_to_camera, camera.intrinsics + torch.tensor([[0, 0, 7.0], [0, 0, -4.0], [0, 0, 0]]), 256, 256)
+    camera = Camera(
+        camera.world_to_camera, camera.intrinsics + torch.tensor([[0, 0, 7.0], [0, 0, -4.0], [0, 0, 0]]), 256, 256
+    )
     scene.set_texture("probe", np.zeros((4, 4, 3), np.float32))
     for point in np.array([[0, 0, 0], [0.7, 0.4, 0.5], [-0.6, -0.9, -0.3], [0.2, 0.9, -0.8]]):
         corners = point + 0.06 * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
@@ -90,7 +92,9 @@ def test_pictures_agree_with_the_camera(assets):
         hull = pixels[ConvexHull(pixels).vertices]
         x, y = hull.T
         cross = x * np.roll(y, -1) - np.roll(x, -1) * y
-        middle = np.array([((x + np.roll(x, -1)) * cross).sum(), ((y + np.roll(y, -1)) * cross).sum()]) / (3 * cross.sum())
+        middle = np.array([((x + np.roll(x, -1)) * cross).sum(), ((y + np.roll(y, -1)) * cross).sum()]) / (
+            3 * cross.sum()
+        )
         assert np.abs(seen - middle).max() < 0.3
     scene.actors["probe"].VisibilityOff()
 
