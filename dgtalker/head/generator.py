@@ -27,8 +27,12 @@ from dgtalker.head.template import HeadTemplate
 
 # Channels of the residual map, in this order.
 RESIDUALS = {"offset": 3, "color": 3, "log_scale": 3, "axis_angle": 3, "logit_opacity": 1}
-# How far an unbounded residual may go, per channel group; offsets are bounded per texel instead (decimetres).
+# How far a residual may go, per channel group; offsets have their own bounds (decimetres).
 RESIDUAL_RANGE = {"color": 1.0, "log_scale": 1.5, "axis_angle": 1.0, "logit_opacity": 6.0}
+# The hair shell differs so much between styles that free convolutions memorise it: there the linear path leads.
+HAIR_RANGE = {"color": 0.15, "log_scale": 0.5, "axis_angle": 0.5, "logit_opacity": 1.0}
+# Share of the expression that the convolutions see: it moves the surface, and hardly changes what is on it.
+EXPRESSION_STYLE = 0.3
 # Walls close behind the skin: splats as wide as elsewhere would show through it where the surface slants.
 INNER_PARTS = ("mouth_cavity", "eye_socket")
 
@@ -44,7 +48,7 @@ class GeneratorConfig:
     z_dim: int = 200  # inputs of the mapping network
     mapping_hidden: int = 256  # hidden units of the mapping network's residual
     max_offset: float = 0.12  # bound of a residual offset on the head, decimetres
-    max_hair_offset: float = 0.5  # bound of a residual offset in the hair shell, decimetres
+    max_hair_offset: float = 0.08  # bound of a residual offset in the hair shell, decimetres
 
     def __post_init__(self):
         object.__setattr__(self, "channels", tuple(self.channels))
@@ -119,6 +123,12 @@ class Generator(nn.Module):
         bound = torch.full((len(part), 1), config.max_offset)
         bound[self.hair_texels] = config.max_hair_offset
         constant("offset_bound", bound)  # [N,1]
+        is_hair = torch.zeros(len(part), 1).index_fill(0, self.hair_texels, 1.0)
+        for name, reach in RESIDUAL_RANGE.items():
+            constant(f"{name}_bound", reach + (HAIR_RANGE[name] - reach) * is_hair)  # [N,1]
+        style_scale = torch.ones(self.w_dim)
+        style_scale[self.slices["expression"]] = EXPRESSION_STYLE
+        constant("style_scale", style_scale)  # [W]
 
         n, hair = len(part), len(self.hair_texels)
         self.register_buffer("w_mean", torch.zeros(self.w_dim))
@@ -173,12 +183,11 @@ class Generator(nn.Module):
 
     def residuals(self, w: Tensor) -> dict[str, Tensor]:  # [B,W] -> name -> [B,N,C]
         """What the modulated convolutions add, bounded; zero before training."""
-        maps = self.synthesis((w - self.w_mean) / self.w_std)  # [B,13,S,S]
+        maps = self.synthesis((w - self.w_mean) / self.w_std * self.style_scale)  # [B,13,S,S]
         texels = maps.flatten(2)[:, :, self.texel_index].transpose(1, 2)  # [B,N,13]
         parts = dict(zip(RESIDUALS, texels.split(tuple(RESIDUALS.values()), -1), strict=True))
-        out = {name: bound * torch.tanh(parts[name] / bound) for name, bound in RESIDUAL_RANGE.items()}
-        out["offset"] = self.offset_bound * torch.tanh(parts["offset"] / self.offset_bound)
-        return out
+        bounds = {name: getattr(self, f"{name}_bound") for name in RESIDUALS}
+        return {name: bound * torch.tanh(parts[name] / bound) for name, bound in bounds.items()}
 
     def attributes(self, w: Tensor, return_residuals: bool = False) -> dict[str, Tensor]:
         """Raw attributes, the ones that may be blended linearly (baking).

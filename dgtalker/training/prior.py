@@ -363,8 +363,8 @@ class _Run:
         if self.values["step"] == 0:
             self._measure(0)
         scales = {
-            "synthesis": 0.7, "color_mean": 1.0, "color_basis": 0.15, "offset_mean": 0.2, "log_scale_mean": 2.0,
-            "axis_angle_mean": 1.0, "logit_opacity_mean": 8.0, "hair_basis": 0.5,
+            "synthesis": 0.4, "color_mean": 0.5, "color_basis": 0.07, "offset_mean": 0.1, "log_scale_mean": 1.5,
+            "axis_angle_mean": 0.5, "logit_opacity_mean": 4.0, "hair_basis": 0.04,
         }  # fmt: skip
         self._loop("views", scales, config.view_minutes, config.view_steps, self._view_step)
         self._measure(self.values["step"])
