@@ -30,7 +30,7 @@ class InversionConfig:
     """Inversion of a tracked clip."""
 
     frames: int = 128  # pivots: frames that cover pose, mouth and blink
-    minutes: float = 4.0  # budget of the pivots
+    minutes: float = 3.0  # budget of the pivots
     max_steps: int = 4000
     batch: int = 2  # frames a step
     rate: float = 0.03  # of latents, in standard deviations

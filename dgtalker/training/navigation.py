@@ -31,15 +31,15 @@ PROBE = 0.5  # standard deviations of the finite differences
 class NavigationTrainingConfig:
     """Training of bases and encoders."""
 
-    n_exp: int = 12  # expression coefficients
-    n_lip: int = 20  # lip coefficients
+    n_exp: int = 8  # expression coefficients
+    n_lip: int = 12  # lip coefficients
     hidden: int = 96  # channels of the audio encoders
     dropout: float = 0.1
     joint_qr: bool = True  # both bases from one QR; False is an ablation
     cross_view: CrossViewConfig = field(default_factory=CrossViewConfig)
     warm_minutes: float = 3.0
     warm_steps: int = 6000
-    image_minutes: float = 7.0
+    image_minutes: float = 10.0
     image_steps: int = 8000
     clips: int = 8  # runs of frames a step, linear objective
     run: int = 64  # frames of a run

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dgtalker.camera import Camera, orbit_camera
+from dgtalker.gaussians import Gaussians
 from dgtalker.head.generator import Generator
 from dgtalker.training.frames import Frames
 from dgtalker.training.inversion import InversionConfig, Pivots, photometric_loss
@@ -37,6 +38,10 @@ RATES = {
 # What counts as one unit of change of an attribute in the locality term.
 UNITS = {"means": 0.03, "log_scales": 0.3, "axis_angles": 0.3, "logit_opacities": 1.0, "colors": 0.1}
 
+# Cosines to the view: more edge-on than the first, a splat shows the rim of the matte rather than itself; beyond the
+# second it is trusted.
+GRAZING = (0.15, 0.45)
+
 
 @dataclass(frozen=True)
 class TuningConfig:
@@ -50,7 +55,7 @@ class TuningConfig:
     rate_pose: float = 1e-4
     locality: bool = True  # False only to show what it is for
     locality_every: int = 4  # steps between locality terms, each weighted up by this
-    locality_unseen: float = 0.05  # weight of unseen splats' own attributes
+    locality_unseen: float = 0.1  # weight of unseen splats' own attributes
     locality_response: float = 0.02  # weight of the answer to latent changes, all splats
     silhouette: float = 0.3  # weight of the side views' alpha
     smoothness: float = 2.0  # weight of neighbouring texels' difference in motion, per decimetre
@@ -114,10 +119,19 @@ def pivot_visibility(
     most = None
     for row in rows:
         splats = generator(pivots.latents([row]))[0]
+        cameras = frames.camera(pivots.index[[row]].tolist())
         with torch.enable_grad():
-            weight = visibility(splats, frames.camera(pivots.index[[row]].tolist()), stage.render)
+            weight = visibility(splats, cameras, stage.render)
+        weight = weight * ((facing(splats, cameras) - GRAZING[0]) / (GRAZING[1] - GRAZING[0])).clamp(0, 1)
         most = weight if most is None else torch.maximum(most, weight)
     return (most / config.visible).clamp(0, 1)
+
+
+def facing(splats: Gaussians, cameras: Camera) -> Tensor:
+    """[N] cosine between each splat's normal, its third axis, and the direction to the first camera."""
+    w, x, y, z = torch.nn.functional.normalize(splats.quats, dim=-1).unbind(-1)
+    normal = torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], dim=-1)
+    return (normal * torch.nn.functional.normalize(cameras.position[0] - splats.means, dim=-1)).sum(dim=-1)
 
 
 class Locality:
