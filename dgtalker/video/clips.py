@@ -17,7 +17,7 @@ from dgtalker.video.source import FPS, VideoInfo, find_cuts, read_frames, thumbn
 from dgtalker.video.tracking import Track
 from dgtalker.video.workers import Counter, Pool, Problems
 
-ALGORITHM = 1  # raise it when the same video would give other numbers
+ALGORITHM = 2  # raise it when the same video would give other numbers
 
 
 @dataclass(frozen=True)

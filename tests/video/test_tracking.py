@@ -24,7 +24,7 @@ def face_model(seed=0, shapes=8, units=12):
         phase = 6 * torch.rand(count, 1, 3, generator=g)
         return scale * torch.sin(torch.einsum("lc,kcd->kld", mean, frequency) + phase)
 
-    return LandmarkModel(mean, basis(shapes, 0.05), basis(units, 0.12), normals, torch.ones(478))
+    return LandmarkModel(mean, basis(shapes, 0.05), basis(units, 0.12), normals, torch.ones(478), torch.ones(478))
 
 
 def video(model, frames=90, noise=0.0, seed=1):
