@@ -5,7 +5,8 @@ Three things keep the rest of the head as the prior has it:
   all splats keep answering to a change of the latent as they did;
 * the silhouette from the side stays the old one's;
 * neighbouring texels move together, so that a face fitted from the front does not fall apart when seen from the side.
-Unseen colours follow the seen ones near them, so that hair and skin go on round the head.
+Unseen colours follow the seen ones near them, so that hair and skin go on round the head; at the end `settle` gives
+what no pivot shows back to the prior.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ UNITS = {"means": 0.03, "log_scales": 0.3, "axis_angles": 0.3, "logit_opacities"
 # Cosines to the view: more edge-on than the first, a splat shows the rim of the matte rather than itself; beyond the
 # second it is trusted.
 GRAZING = (0.15, 0.45)
+
+KEEP = 1.5  # a splat this many times less than fully seen keeps what it learned
+HAIR_THERE = 0.5  # opacity from which a splat of the hair shell counts as hair
+SCALP_DEPTH = 0.12  # decimetres under the hair shell that hair covers
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,8 @@ def tune(
 
     stage.optimise(groups, step, config.minutes, config.max_steps, centre)
     pivots.requires_grad_(False)
+    if config.locality:
+        settle(generator, old, pivots.w_can.detach(), pivot_visibility(generator, pivots, frames, config, stage))
     return generator.requires_grad_(False).eval()
 
 
@@ -132,6 +139,44 @@ def facing(splats: Gaussians, cameras: Camera) -> Tensor:
     w, x, y, z = torch.nn.functional.normalize(splats.quats, dim=-1).unbind(-1)
     normal = torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], dim=-1)
     return (normal * torch.nn.functional.normalize(cameras.position[0] - splats.means, dim=-1)).sum(dim=-1)
+
+
+@torch.no_grad()
+def settle(generator: Generator, old: Generator, w_can: Tensor, seen: Tensor, reach: float = 0.35) -> None:
+    """After tuning, give splats that the pivots do not show (1 - seen) back to the prior, in the person's colours.
+
+    Places, shapes and opacities return to the old generator's; colours become the mean of seen splats of their kind
+    nearby plus half of the old texture. Hair that is mostly there is made opaque, wisps go, and the scalp under opaque
+    hair takes the hair's colour, so that nothing bald shines through where no picture looked.
+    """
+    names = list(generator.template.part_names)
+    outer = torch.isin(generator.texel_part, seen.new_tensor([names.index("skin"), names.index("hair")]).long())
+    kept = torch.where(outer, (KEEP * seen).clamp(0, 1), torch.ones_like(seen))  # eyes and mouth are small, and shown now and then
+    for name in ("offset_mean", "log_scale_mean", "axis_angle_mean", "logit_opacity_mean"):
+        new, before = getattr(generator, name), getattr(old, name)
+        weight = kept if new.ndim == 1 else kept[:, None]
+        new.copy_(before + weight * (new - before))
+    before, after = old.attributes(w_can[None]), generator.attributes(w_can[None])
+    means, colors, opacity = before["means"][0], after["colors"][0], after["logit_opacities"][0].sigmoid()
+    hair = torch.zeros_like(seen, dtype=torch.bool).index_fill(0, generator.hair_texels, True)
+    covers = (hair & (opacity > HAIR_THERE)).nonzero()[:, 0]
+    outside = torch.cdist(means, means[covers]).min(dim=1).values < SCALP_DEPTH if len(covers) else hair
+    skin = generator.texel_part == names.index("skin")
+    scalp = skin & outside & (kept < 0.5)
+    solid = hair & (opacity > HAIR_THERE)
+    for kind, source in ((hair, solid), (skin & ~scalp, skin & ~scalp), (scalp, solid)):
+        mine, known = kind.nonzero()[:, 0], (source & (kept > 0.5)).nonzero()[:, 0]
+        if len(known) < 20 or not len(mine):
+            continue
+        known = known[torch.linspace(0, len(known) - 1, min(2000, len(known))).long()]
+        weight = (-torch.cdist(means[mine], means[known]).square() / (2 * reach**2)).exp() + 1e-4
+        weight = weight / weight.sum(dim=1, keepdim=True)
+        texture = 0.5 * (before["colors"][0][mine] - weight @ before["colors"][0][known]) if kind is not scalp else 0.0
+        wanted = weight @ colors[known] + texture
+        generator.color_mean[mine] += (1 - kept[mine])[:, None] * (wanted - colors[mine])
+    there = torch.where(opacity > HAIR_THERE, torch.full_like(opacity, 3.0), torch.full_like(opacity, -6.0))
+    change = (1 - kept) * (there - after["logit_opacities"][0])
+    generator.logit_opacity_mean += torch.where(hair, change, torch.zeros_like(change))
 
 
 class Locality:
