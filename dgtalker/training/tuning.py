@@ -151,7 +151,8 @@ def settle(generator: Generator, old: Generator, w_can: Tensor, seen: Tensor, re
     """
     names = list(generator.template.part_names)
     outer = torch.isin(generator.texel_part, seen.new_tensor([names.index("skin"), names.index("hair")]).long())
-    kept = torch.where(outer, (KEEP * seen).clamp(0, 1), torch.ones_like(seen))  # eyes and mouth are small, and shown now and then
+    # Eyes and the inside of the mouth are shown now and then, not by every pivot: they keep what they learned.
+    kept = torch.where(outer, (KEEP * seen).clamp(0, 1), torch.ones_like(seen))
     for name in ("offset_mean", "log_scale_mean", "axis_angle_mean", "logit_opacity_mean"):
         new, before = getattr(generator, name), getattr(old, name)
         weight = kept if new.ndim == 1 else kept[:, None]
