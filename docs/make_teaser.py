@@ -1,0 +1,36 @@
+"""Draws docs/teaser.png from the shipped identities: python docs/make_teaser.py
+
+Top row: the first identity saying the second example, from the front. Bottom row: the others, in orbit.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dgtalker.audio.loading import load_audio
+from dgtalker.camera import orbit_camera
+from dgtalker.identity import Identity, list_identities
+from dgtalker.performance import Performance
+from dgtalker.render import render_frame
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZE, YAWS = 240, (-60, -30, 0, 30, 60)
+
+
+def main() -> None:
+    identities = [Identity.from_pretrained(name) for name in list_identities()]
+    first, others = identities[-1], identities[:-1] or identities
+    speech = sorted((ROOT / "examples").glob("*.flac"))[-1]
+    said = Performance.from_audio(first, load_audio(speech))
+    moments = np.linspace(0.15, 0.6, len(YAWS)) * len(said)
+    front = orbit_camera(size=SIZE)
+    rows = [[render_frame(first.frame(said.a_exp[t], said.a_lip[t]), front) for t in moments.astype(int)]]
+    for other in others:
+        rest = other.frame(np.zeros(other.n_exp), np.zeros(other.n_lip))
+        rows.append([render_frame(rest, orbit_camera(yaw=yaw, pitch=5, size=SIZE)) for yaw in YAWS])
+    Image.fromarray(np.concatenate([np.concatenate(row, 1) for row in rows])).save(ROOT / "docs" / "teaser.png")
+
+
+if __name__ == "__main__":
+    main()
