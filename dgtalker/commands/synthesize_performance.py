@@ -22,9 +22,10 @@ def run(args) -> None:
     from dgtalker.people.assets import PersonAssets
     from dgtalker.people.performances import read_performance, synthesize_performance
     from dgtalker.people.person import sample_person
-    from dgtalker.video.landmarks import Landmarker
+    from dgtalker.video.landmarks import Landmarker, block_metrics
     from dgtalker.video.source import list_videos
 
+    block_metrics()
     clips = list_videos(args.clips)
     with Landmarker(args.face_landmarker, max_faces=1) as landmarker, common.Progress("synthesize") as progress:
         person = sample_person(np.random.default_rng(args.seed), PersonAssets(args.makehuman))

@@ -21,7 +21,7 @@ from dgtalker.head.template import TEMPLATE_PATH, HeadTemplate
 from dgtalker.people.assets import PersonAssets
 from dgtalker.people.capture import PersonRenderer
 from dgtalker.people.person import sample_person
-from dgtalker.video.landmarks import Landmarker
+from dgtalker.video.landmarks import Landmarker, block_metrics
 
 YAWS = (0, -40, -25, -10, 10, 25, 40)
 SIZE = 512
@@ -185,6 +185,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=8)
     parser.add_argument("--template", type=Path, default=TEMPLATE_PATH, help="changed in place")
     args = parser.parse_args()
+    block_metrics()
     assets = PersonAssets(args.makehuman, HeadTemplate.load(args.template))
     points, figures = find_landmarks(assets, args.landmarker, args.people)
     index, bary = attach(assets.template, points)
