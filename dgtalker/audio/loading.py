@@ -15,6 +15,9 @@ SAMPLE_RATE = 16000
 FPS = 25  # the master clock: everything is counted in video frames
 MAX_SECONDS = 30 * 60.0
 _BLOCK_SECONDS = 30
+# What libsndfile is asked to open. Its mp3 decoder prints its troubles to stderr and drops damaged parts; ffmpeg,
+# which puts the sound into the video, keeps them.
+_SOUNDFILE_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")
 
 
 def num_frames(samples: int | np.ndarray, rate: int = SAMPLE_RATE) -> int:
@@ -36,7 +39,7 @@ def ffmpeg_exe() -> str:
 def load_audio(path: str | Path, rate: int = SAMPLE_RATE, max_seconds: float = MAX_SECONDS) -> np.ndarray:
     """Read an audio file, or the sound track of a video, as mono float32 [samples] at `rate` Hz.
 
-    libsndfile reads wav, flac, ogg, mp3; the bundled ffmpeg reads the rest. Silence is legal.
+    libsndfile reads wav, flac, ogg, aiff; the bundled ffmpeg reads the rest. Silence is legal.
     Raises UserError for a file that is missing, empty, not decodable, without sound, or longer than `max_seconds`.
     """
     path = Path(path)
@@ -67,9 +70,12 @@ def _too_long(path: Path, seconds: float | None, max_seconds: float) -> UserErro
 
 
 def _soundfile_blocks(path: Path, rate: int, max_seconds: float) -> Iterator[np.ndarray] | None:
-    """Mono blocks at `rate`, or None if libsndfile cannot open the file or finds no samples in it."""
+    """Mono blocks at `rate`, or None if the file is not for libsndfile or it finds no samples in it."""
     import soundfile
 
+    with open(path, "rb") as file:
+        if not file.read(4).startswith(_SOUNDFILE_MAGIC):
+            return None
     try:
         info = soundfile.info(str(path))
     except (soundfile.LibsndfileError, RuntimeError):
@@ -122,4 +128,4 @@ def _ffmpeg_blocks(path: Path, rate: int) -> Iterator[np.ndarray]:
         return
     if "matches no streams" in message:
         raise UserError(f"{path.name} has no audio track.")
-    raise UserError(f"{path.name} is not an audio file that can be decoded; convert it to WAV, FLAC or MP3.")
+    raise UserError(f"{path.name} holds no sound that can be decoded; convert it to WAV, FLAC or MP3.")

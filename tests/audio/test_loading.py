@@ -94,6 +94,18 @@ def test_truncated_file_keeps_what_can_be_decoded(tmp_path):
     assert abs(len(load_audio(path)) - 16000) < 100
 
 
+def test_damaged_mp3_is_decoded_without_a_word(tmp_path, capfd):
+    soundfile.write(tmp_path / "tone.wav", tone(44100, 2.0), 44100)
+    path = tmp_path / "tone.mp3"
+    ffmpeg("-i", tmp_path / "tone.wav", path)
+    data, random = bytearray(path.read_bytes()), np.random.default_rng(0)
+    for place in random.integers(2000, len(data), 200):
+        data[place] = random.integers(256)
+    path.write_bytes(data)
+    assert len(load_audio(path)) > 16000
+    assert capfd.readouterr().err == ""
+
+
 def test_too_long_and_too_short(tmp_path):
     path = tmp_path / "long.wav"
     soundfile.write(path, np.zeros(3 * 8000, np.int16), 8000)
