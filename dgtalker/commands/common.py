@@ -50,8 +50,7 @@ def add_set_option(parser: argparse.ArgumentParser) -> None:
         "--set",
         dest="settings",
         metavar="NAME=VALUE",
-        nargs="+",
-        action="extend",
+        action="append",
         default=[],
         help="set coefficients, in training standard deviations: lip3=1.5 exp1=-1; blink runs from 0 to 1",
     )
@@ -110,7 +109,9 @@ class Progress:
         self.label, self.bar = label, None
 
     def __call__(self, done: float, total: float | None = None, message: str | None = None) -> None:
-        if self.bar is None:  # not before: bad input is refused without an empty bar
+        if self.bar is None:
+            if total == 0:  # nothing known yet: bad input is refused without an empty bar
+                return
             from tqdm import tqdm
 
             self.bar = tqdm(

@@ -42,10 +42,12 @@ def test_wrong_usage_is_one_sentence_and_code_2(capsys, argv):
 
 
 def test_set_may_be_repeated_or_given_several_values():
-    args = cli.build_parser("render").parse_args(
-        ["render", "x", "-o", "y.png", "--set", "lip1=1", "lip2=2", "--set", "blink=1"]
-    )
-    assert args.settings == ["lip1=1", "lip2=2", "blink=1"]
+    for argv in (
+        ["render", "x", "-o", "y.png", "--set", "lip1=1", "lip2=2", "--set", "blink=1"],
+        ["render", "--set", "lip1=1", "lip2=2", "--set", "blink=1", "x", "-o", "y.png"],
+    ):
+        args = cli.build_parser("render").parse_args(cli._spread_settings(argv))
+        assert args.settings == ["lip1=1", "lip2=2", "blink=1"] and args.identity == "x"
 
 
 def test_outputs_are_checked_before_the_work(tmp_path):
@@ -70,6 +72,8 @@ def test_json_has_no_nan(capsys):
 
 def test_progress_follows_the_engine(capsys):
     with common.Progress("work") as progress:
+        progress(0, 0, "reading")
+        assert progress.bar is None  # bad input that shows now is refused without a bar
         progress(1, 4)
         progress(3, 4, "more work")
         assert (progress.bar.n, progress.bar.total, progress.bar.desc) == (3, 4, "more work: ")

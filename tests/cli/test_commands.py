@@ -41,6 +41,7 @@ def refused(*argv, saying):
     sentence = err.splitlines()[-1]
     assert code == 2, err
     assert sentence.startswith("error: ") and saying.lower() in sentence.lower(), err
+    assert all("%|" in line or not line.strip() for line in err.splitlines()[:-1]), err  # at most a progress bar
     assert "Traceback" not in err and out == ""
 
 
