@@ -49,7 +49,9 @@ class Identity:
             head = BakedHead(**config["head"])
             name = str(config["name"])
             config["feature_kind"]
-        except (KeyError, TypeError, ValueError, AssertionError) as error:
+            if head.coefficients != navigation.config.n_exp + navigation.config.n_lip:
+                raise ValueError("the number of coefficients")
+        except (KeyError, TypeError, ValueError, AssertionError, RuntimeError, MemoryError) as error:
             raise UserError(f"'{folder}' is damaged: its config.json lacks or garbles {error}.") from error
         tensors = read_weights(folder, config)
         for module, prefix in ((navigation, "navigation."), (head, "head.")):

@@ -77,7 +77,7 @@ def _download(repo: str, kind: str, revision: str | None) -> Path:
     except Exception as error:  # the hub client raises many kinds: offline, missing, gated, bad revision
         names = ", ".join(list_checkpoints(kind)) or "none"
         raise UserError(
-            f"There is no folder '{repo}', and the hub did not give a {kind} of that name "
+            f"There is no folder '{repo}', and the hub gave no {kind} of that name "
             f"({type(error).__name__}); shipped: {names}."
         ) from error
 
@@ -118,6 +118,8 @@ def read_weights(folder: str | Path, config: Mapping[str, Any] | None = None) ->
         tensors = load_tensors(path)
     except FileNotFoundError as error:
         raise UserError(f"'{folder}' is not a checkpoint: {WEIGHTS_FILE} is missing.") from error
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be read: {error.strerror or error}.") from error
     return {k: v.float() if v.dtype == torch.float16 else v for k, v in tensors.items()}
 
 

@@ -88,6 +88,10 @@ def test_damaged_folders_are_user_errors(folder, tmp_path):
     config.write_text(json.dumps(good | {"head": good["head"] | {"count": 7}}))
     with pytest.raises(UserError):
         Identity.from_pretrained(folder)
+    for part, change in (("navigation", {"n_exp": -1}), ("head", {"coefficients": 5})):
+        config.write_text(json.dumps(good | {part: good[part] | change}))
+        with pytest.raises(UserError, match="damaged"):
+            Identity.from_pretrained(folder)
     config.write_text(json.dumps(good))
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(UserError, match="damaged"):

@@ -108,7 +108,7 @@ def create_identity(
     Raises UserError if data set or prior are missing or unfit; TrainingStopped when cancelled.
     """
     config = config or CreateConfig.preset(preset)
-    out, dataset = Path(out), Dataset.open(dataset_dir)
+    out, dataset = Path(out).resolve(), Dataset.open(dataset_dir)  # resolved: '.' has no name
     if dataset.frames < MIN_FRAMES:
         raise UserError(
             f"The data set {dataset_dir} has only {dataset.frames} frames; at least {MIN_FRAMES} are needed."
