@@ -44,4 +44,4 @@ def run(args) -> None:
 
 
 def _figures(block: dict) -> list[str]:
-    return [f"{name} {value:.3f}" for name, value in block.items() if isinstance(value, float)]
+    return [f"{name} {value:.3f}" for name, value in block.items() if isinstance(value, int | float)]

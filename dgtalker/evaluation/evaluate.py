@@ -242,7 +242,8 @@ def _blink_and_silence(identity: Identity, clips: list[Clip], codes: dict, faces
     for state in range(BLINK_STATES):
         a_exp, a_lip = (np.zeros(n, np.float32) for n in (identity.n_exp, identity.n_lip))
         if state:  # the lips of a frame spoken, with open eyes
-            a_lip = codes[clips[(state - 1) % len(clips)].name][1][len(clips[0]) // 2]
+            spoken = codes[clips[(state - 1) % len(clips)].name][1]
+            a_lip = spoken[len(spoken) // 2]
         frames = [draw(identity, a_exp + b, a_lip, camera) for b in added]
         lip_changes += [metrics.region_change(frame, frames[0], lower) for frame in frames[1:]]
         points = faces(frames)
