@@ -62,7 +62,7 @@ def list_videos(sources: str | Path | list[str | Path]) -> list[Path]:
 
 def probe(path: Path) -> VideoInfo:
     """Size, length and streams of a video. Raises UserError if it cannot be read."""
-    text = subprocess.run([_ffmpeg(), "-hide_banner", "-i", str(path)], capture_output=True).stderr
+    text = subprocess.run([_ffmpeg(), "-nostdin", "-hide_banner", "-i", str(path)], capture_output=True).stderr
     text = text.decode(errors="replace")
     stream = re.search(r"Stream #.*Video: (.*)", text)
     size = re.search(r"[, ](\d{2,5})x(\d{2,5})[, ]", stream.group(1) + " ") if stream else None
@@ -84,7 +84,7 @@ def probe(path: Path) -> VideoInfo:
 def read_frames(path: Path, info: VideoInfo) -> Iterator[np.ndarray]:
     """Frames uint8 [H,W,3] RGB at 25 a second (the frame shown at each instant; nothing is blended)."""
     filters = f"fps={FPS},scale={info.width}:{info.height}:flags=area+accurate_rnd+full_chroma_int,setsar=1"
-    command = [_ffmpeg(), "-v", "error", "-i", str(path), "-map", "0:v:0", "-vf", filters]
+    command = [_ffmpeg(), "-nostdin", "-v", "error", "-i", str(path), "-map", "0:v:0", "-vf", filters]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     count = info.width * info.height * 3
@@ -99,8 +99,8 @@ def read_frames(path: Path, info: VideoInfo) -> Iterator[np.ndarray]:
 
 def read_sound(path: Path) -> np.ndarray:
     """Sound float32 [samples] mono at 16 kHz, aligned with the first video frame."""
-    command = [_ffmpeg(), "-v", "error", "-i", str(path), "-map", "0:a:0", "-af", "aresample=async=1:first_pts=0"]
-    command += ["-ac", "1", "-ar", str(SAMPLE_RATE), "-f", "f32le", "-"]
+    command = [_ffmpeg(), "-nostdin", "-v", "error", "-i", str(path), "-map", "0:a:0"]
+    command += ["-af", "aresample=async=1:first_pts=0", "-ac", "1", "-ar", str(SAMPLE_RATE), "-f", "f32le", "-"]
     result = subprocess.run(command, capture_output=True)
     samples = np.frombuffer(result.stdout[: len(result.stdout) // 4 * 4], np.float32)
     if samples.size == 0:

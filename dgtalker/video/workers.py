@@ -27,14 +27,11 @@ class Problems:
     """Bad inputs: warned about while something usable is left, raised if nothing is."""
 
     def __init__(self):
-        self.first: UserError | None = None
-        self.reported: set[str] = set()
+        self.found: dict[str, UserError] = {}  # by sentence: several workers may meet the same one
+        self.warned = 0
 
     def add(self, error: UserError) -> None:
-        self.first = self.first or error
-        if str(error) not in self.reported:
-            self.reported.add(str(error))
-            log.warning("%s", error)
+        self.found.setdefault(str(error), error)
 
     def __enter__(self) -> None:
         pass
@@ -46,8 +43,12 @@ class Problems:
         return False
 
     def give_up_unless(self, something_left) -> None:
+        """Warn about what was found since the last call; with nothing left, raise the first problem instead."""
         if not something_left:
-            raise self.first or UserError("No usable clip is left.")
+            raise next(iter(self.found.values()), UserError("No usable clip is left."))
+        for sentence in list(self.found)[self.warned :]:
+            log.warning("%s", sentence)
+        self.warned = len(self.found)
 
 
 class Counter:
@@ -90,7 +91,7 @@ class Pool:
                     yield futures[future], error
                 except BrokenProcessPool as error:
                     raise UserError(
-                        "A worker process of preprocess died, probably for lack of memory; try --workers 1."
+                        "A worker process of preprocess died, probably for lack of memory; close other programs."
                     ) from error
 
 
@@ -98,6 +99,7 @@ def _start_worker() -> None:
     import cv2
 
     block_metrics()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MediaPipe's C++ log; exceptions reach the parent anyway
     os.nice(5)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
