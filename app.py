@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 
 
 def main() -> None:
@@ -14,9 +15,13 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--open", action="store_true", help="open a browser window")
     args = parser.parse_args()
+    from dgtalker.errors import UserError
     from dgtalker.studio import launch
 
-    launch(args.host, args.port, inbrowser=args.open)
+    try:
+        launch(args.host, args.port, inbrowser=args.open)
+    except (UserError, OSError) as error:  # no Gradio; the port is taken
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The identity folder: saved, loaded, driven, and refused when damaged."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -75,6 +76,21 @@ def test_bad_coefficients_and_features_are_user_errors(folder):
         identity.encode(np.zeros((50, 384)))
     with pytest.raises(UserError, match="blink"):
         identity.encode(np.zeros((50, 80)), np.zeros(7))
+
+
+def test_far_coefficients_draw_without_warnings(folder):
+    from dgtalker.camera import orbit_camera
+    from dgtalker.render import render_frame
+
+    identity = Identity.from_pretrained(folder)
+    identity.head.basis_logit_opacities.fill_(-30.0)
+    identity.head.basis_log_scales.fill_(30.0)
+    identity.head.weights_logit_opacities.fill_(1.0)
+    identity.head.weights_log_scales.fill_(1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        far = identity.frame(np.full(3, 20.0), np.full(3, 20.0))
+        assert render_frame(far, orbit_camera(size=32)).min() == 255
 
 
 def test_damaged_folders_are_user_errors(folder, tmp_path):

@@ -71,9 +71,11 @@ class BakedHead(nn.Module):
                 -1, ATTRIBUTES[name]
             )
 
-        opacities = 1.0 / (1.0 + np.exp(-blend("logit_opacities")[:, 0]))
+        with np.errstate(over="ignore"):  # far outside the training range: opacity 0, or too large to be drawn
+            opacities = 1.0 / (1.0 + np.exp(-blend("logit_opacities")[:, 0]))
+            scales = np.exp(blend("log_scales"))
         quats = rotate_quats_numpy(arrays["base_quats"], blend("axis_angles"))
-        fields = (blend("means"), quats, np.exp(blend("log_scales")), opacities, blend("colors"))
+        fields = (blend("means"), quats, scales, opacities, blend("colors"))
         return Gaussians(*map(torch.from_numpy, fields))
 
     def _prepare_arrays(self) -> dict[str, np.ndarray]:
