@@ -3,13 +3,18 @@
 from pathlib import Path
 
 from dgtalker.commands import common
+from dgtalker.material import find_material
 
 TIME_BOXES = ("people_minutes", "capture_minutes", "uv_minutes", "view_minutes")
 
 
 def configure(parser):
     parser.add_argument("-o", "--output", required=True, metavar="DIR")
-    parser.add_argument("--makehuman", metavar="DIR", help="MakeHuman's skins, hair, eyes, teeth ... (CC0)")
+    parser.add_argument(
+        "--makehuman",
+        metavar="DIR",
+        help="MakeHuman's skins, hair, eyes, teeth ... (CC0); default: $DGTALKER_SHARED/data/makehuman",
+    )
     parser.add_argument("--preset", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--max-minutes", type=common.number, help="shorten or lengthen every stage to fit")
     parser.add_argument("--seed", type=int, default=0)
@@ -20,7 +25,8 @@ def run(args) -> None:
     output = common.check_output_folder(args.output)
     from dgtalker.training.prior import PriorConfig, train_prior
 
-    changes = {"resume": args.resume, "seed": args.seed, "makehuman": args.makehuman and Path(args.makehuman)}
+    makehuman = Path(args.makehuman) if args.makehuman else find_material("data", "makehuman")
+    changes = {"resume": args.resume, "seed": args.seed, "makehuman": makehuman}
     config = PriorConfig.preset(args.preset, output, **changes)
     if args.max_minutes is not None:
         factor = common.positive_minutes(args.max_minutes) / sum(getattr(config, name) for name in TIME_BOXES)

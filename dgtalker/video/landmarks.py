@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dgtalker.errors import UserError
+from dgtalker.material import find_material
 
 LANDMARKS = 478
 FACE_LANDMARKER = "face_landmarker.task"
@@ -57,7 +58,8 @@ SCORE_NAMES = (
 
 
 def find_model(name: str, given: str | Path | None = None) -> Path:
-    """Path of a MediaPipe model file: `given`, $DGTALKER_MODELS, ~/.cache/dgtalker or the Hugging Face cache.
+    """Path of a MediaPipe model file: `given`, $DGTALKER_MODELS, ~/.cache/dgtalker, the Hugging Face cache, or
+    `models` in the folder of find_material.
 
     Raises UserError with the download address if the file is nowhere.
     """
@@ -75,6 +77,8 @@ def find_model(name: str, given: str | Path | None = None) -> Path:
     cached = sorted(hub.glob(f"models--*/snapshots/*/{name}")) if hub.is_dir() else []
     if cached:
         return cached[-1]
+    if (found := find_material("models", name)) is not None:
+        return found
     raise UserError(f"The model file {name} was not found; download it from {_URLS[name]} and pass its path.")
 
 
