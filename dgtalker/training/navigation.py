@@ -4,7 +4,8 @@
 2. warm start: directions and coefficients that solve the linearised objective for the fitted latents of all frames;
 3. encoders learn those coefficients from sound and blink (linear cross-view loss, thousands of frames a step);
 4. the objective itself, on pictures; the linear one stays beside it so that a batch of one does not unlearn the rest;
-5. axes: inside each branch principal, ordered by motion, positive opens or raises, 1 = one training std.
+5. axes: inside each branch principal, ordered by motion, positive opens or raises, 1 = one training std;
+6. purification: what a direction still does to the other region's picture is taken out (purify.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dgtalker.navigation.losses import CrossViewConfig, View, cross_view_loss, l
 from dgtalker.navigation.model import Navigation, NavigationConfig
 from dgtalker.navigation.warm_start import Response, initial_directions, projections
 from dgtalker.training.frames import Frames
+from dgtalker.training.purify import PurifyConfig, purify
 from dgtalker.training.splats import region_weights
 from dgtalker.training.stages import Shuffle, Stage
 
@@ -50,6 +52,7 @@ class NavigationTrainingConfig:
     weight_decay: float = 1e-6
     linear_weight: float = 0.05  # of the linear objective beside the pictures
     silence_weight: float = 1.0  # silence -> canonical expression
+    purify: PurifyConfig | None = field(default_factory=PurifyConfig)  # None: leave the bases as training left them
     noise: float = 0.15  # of features, in their standard deviations: white, and constant over a run
 
 
@@ -108,6 +111,9 @@ def navigate(
     )
     navigation.eval().requires_grad_(False)
     set_axes(navigation, generator, response, frames)
+    if config.purify is not None:
+        coefficients = training_coefficients(navigation, frames)
+        stage.note(**purify(navigation, generator, coefficients, frames, stage.render, config.purify))
     return navigation
 
 

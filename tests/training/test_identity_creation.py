@@ -14,6 +14,7 @@ from dgtalker.training.create_identity import Card, CreateConfig, create_identit
 from dgtalker.training.frames import Frames, choose_pivots, rest_frames
 from dgtalker.training.inversion import AllFramesConfig, InversionConfig
 from dgtalker.training.navigation import NavigationTrainingConfig
+from dgtalker.training.purify import PurifyConfig
 from dgtalker.training.tuning import TuningConfig
 from dgtalker.video.dataset import Dataset
 from tests.training.fake_identity_data import tiny_generator, write_fake_dataset
@@ -23,7 +24,10 @@ QUICK = CreateConfig(
     inversion=InversionConfig(frames=12, max_steps=30),
     tuning=TuningConfig(max_steps=20),
     all_frames=AllFramesConfig(rank=6, max_steps=10),
-    navigation=NavigationTrainingConfig(n_exp=2, n_lip=3, hidden=16, warm_steps=120, image_steps=10, clips=3, run=24),
+    navigation=NavigationTrainingConfig(
+        n_exp=2, n_lip=3, hidden=16, warm_steps=120, image_steps=10, clips=3, run=24,
+        purify=PurifyConfig(states=1, steps=200),
+    ),
     baking=BakingConfig(samples=80, ranks=RANKS, held_out=6, min_opacity=0.0),
 )
 
@@ -70,6 +74,15 @@ def test_progress_rises_to_one_and_the_log_names_every_stage(made):
     for name in ("inversion", "tuning"):
         pictures = [line["picture"] for line in lines if line["stage"] == name]
         assert pictures[-1] < pictures[0], f"{name} did not learn: {pictures}"
+
+
+def test_purification_takes_leakage_out_and_leaves_the_own_region(made):
+    _, out, _ = made
+    lines = [json.loads(line) for line in (out.parent / "someone.work" / "log.jsonl").read_text().splitlines()]
+    (figures,) = [line for line in lines if "lip_to_upper" in line]
+    for name in ("lip_to_upper", "exp_to_lower"):
+        assert figures[name] < figures[f"{name}_before"]
+    assert figures["kept"] < 0.5  # squared change of what the directions do to their own region
 
 
 def test_lips_follow_sound_and_eyes_follow_blink(made, material):
