@@ -4,7 +4,7 @@
 
 measured on rendered pictures under the data set's own soft masks (which leave out the nose, moved by both), for steps
 of one training standard deviation either way, around the canonical head and around states the identity is really in.
-DESIGN: reconstruction can be perfect while leakage is total, so this figure stands beside every PSNR.
+Reconstruction can be perfect while leakage is total, so this figure stands beside every PSNR.
 """
 
 from __future__ import annotations

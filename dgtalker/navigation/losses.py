@@ -23,7 +23,7 @@ GeneratorFunction = Callable[[Tensor], Gaussians]
 
 @dataclass(frozen=True)
 class CrossViewConfig:
-    """The variants of DESIGN section 3; the defaults are the method, the rest are its ablations."""
+    """The variants of masked cross-view supervision; the defaults are the method, the rest are its ablations."""
 
     p_swap: float = 0.5  # probability that the lips come from another frame
     routing: str = "both"  # "both" losses reach both branches, or each only its "own"
@@ -74,7 +74,7 @@ def reconstruction(image: Tensor, target: Tensor, mask: Tensor, gradient: float 
     """L1 of colours and of their gradients under a soft mask; images [..., H, W, 3], mask [..., H, W, 1]."""
     error = (image - target) * mask
     loss = error.abs().sum()
-    for dim in (-2, -3):  # the mask is part of the product, as in DESIGN: feathered, it adds no edges of its own
+    for dim in (-2, -3):  # the mask is part of the product: feathered, it adds no edges of its own
         loss = loss + gradient * error.diff(dim=dim).abs().sum()
     return loss / (3 * mask.sum()).clamp_min(1.0)
 

@@ -82,13 +82,6 @@ def read_obj(path: Path) -> BaseMesh:
     )
 
 
-def triangulate(quads: np.ndarray) -> np.ndarray:
-    """[F, 4] -> [<=2F, 3]; a quad that repeats its last corner gives one triangle."""
-    triangles = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
-    a, b, c = triangles.T
-    return triangles[(a != b) & (b != c) & (a != c)]
-
-
 def _read_target(path: Path, count: int) -> sp.csr_matrix:
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt") as handle:

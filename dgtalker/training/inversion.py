@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dgtalker.gaussians import Gaussians
 from dgtalker.head.generator import Generator
 from dgtalker.navigation.losses import reconstruction
 from dgtalker.training.frames import Frames, Pictures, choose_pivots, rest_frames
@@ -222,9 +221,3 @@ def fit_all_frames(
     stage.optimise([{"params": [change], "lr": config.rate}], step, config.minutes, config.max_steps)
     with torch.no_grad():
         return deviations(torch.arange(len(frames))).clamp(-MAX_LATENT, MAX_LATENT)
-
-
-def canonical_gaussians(generator: Generator, w_can: Tensor) -> Gaussians:
-    """Splats [N] of the anchor, without gradient."""
-    with torch.no_grad():
-        return generator(w_can[None])[0]

@@ -113,14 +113,6 @@ class PeopleCache:
         """Person `index`; the same on every call."""
         return self.source.sample(self._rng(index, 0))
 
-    def has_texels(self, index: int) -> bool:
-        """True if the UV targets of this person are on disk."""
-        return self._path("texels", index).is_file()
-
-    def has_views(self, index: int) -> bool:
-        """True if the pictures of this person are on disk."""
-        return self._path("views", index).is_file()
-
     def texels(self, index: int, expressions: int = 2) -> TexelTargets:
         """UV targets of person `index`, from disk or made now."""
         path = self._path("texels", index)

@@ -1,4 +1,4 @@
-"""Training of the generative prior on synthetic people (DESIGN section 4): one command, resumable at any moment.
+"""Training of the generative prior on synthetic people: one command, resumable at any moment.
 
     0. people: UV targets and pictures, cached on disk          (people_cache.py)
        the linear path in closed form, hence every person's w   (linear_path.py)

@@ -1,4 +1,4 @@
-"""Video of one person -> data set folder (DESIGN section 5; format in dataset.py).
+"""Video of one person -> data set folder (format in dataset.py).
 
     analyse  every video: faces, landmarks, scores, cuts                     (worker processes, cached)
     split    into clips: one face, large enough, no cut inside

@@ -185,7 +185,7 @@ def test_warm_start_separates_the_regions():
     ("routing", "p_swap", "disentangles"), [("both", 0.5, True), ("both", 0.0, False), ("own", 0.5, False)]
 )
 def test_only_swapping_with_both_gradients_disentangles(routing, p_swap, disentangles):
-    """DESIGN section 3's linear toy: leakage tells the variants apart."""
+    """A linear toy: leakage tells the variants apart."""
     torch.manual_seed(0)
     j_up = torch.zeros(4, 10)
     j_up[:, :4] = torch.eye(4)
