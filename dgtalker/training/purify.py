@@ -3,12 +3,13 @@
 Training on one picture pair a step leaves faint traces: a lip direction that touches the hair's rim by a fraction of a
 grey level. The picture's answer to every coordinate of w is measured under the data set's own masks, and the bases are
 moved as little as possible in what they do to their own region until the trace is gone; they stay one QR factor.
+Hair belongs to nobody: it differs between the days of a recording, and speech must not comb it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ def purify(
     Returns the squared leakage before and after: what directions do to the other region over what they do to their own.
     """
     blendshapes = navigation.blendshapes
-    upper, lower = picture_response(navigation, generator, coefficients, frames, render, config)
+    upper, lower, hair = picture_response(navigation, generator, coefficients, frames, render, config)
     spread = torch.cat([a.std(dim=0) for a in coefficients])  # [K]
     start = (blendshapes.directions() * blendshapes.scales * spread).detach()
     n_exp = blendshapes.n_exp
@@ -57,7 +58,7 @@ def purify(
     own = energy(upper, start[:, :n_exp]), energy(lower, start[:, n_exp:])
 
     def leaks(b: Tensor) -> tuple[Tensor, Tensor]:
-        return energy(lower, b[:, :n_exp]) / own[0], energy(upper, b[:, n_exp:]) / own[1]
+        return energy(lower + hair, b[:, :n_exp]) / own[0], energy(upper + hair, b[:, n_exp:]) / own[1]
 
     before = [float(x) for x in leaks(start)]
     blendshapes.raw.requires_grad_(True)
@@ -89,17 +90,22 @@ def picture_response(
     frames: Frames,
     render: Callable,
     config: PurifyConfig,
-) -> tuple[Tensor, Tensor]:
-    """M_up, M_low [W, W]: squared change of the pooled picture under each mask for whitened steps, mean over states."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """M_up, M_low, M_hair [W, W]: squared change of the pooled picture in the upper face, the lower face and the hair
+    for whitened steps, mean over states."""
     a_exp, a_lip = coefficients
     rows = torch.linspace(0, len(a_exp) - 1, config.states + 1)[1:].long().tolist()
-    upper = lower = 0.0
+    total = [0.0, 0.0, 0.0]
     for number, row in enumerate(rows):
         w = navigation.latent(a_exp[[row]], a_lip[[row]])[0] if number else navigation.w_can
         camera: Camera = frames.camera([row])
-        masks = [frames.read(key, [row])[0] for key in ("mask_upper", "mask_lower")]  # [H, W, 1]
-        base = render(generator(w[None])[0], camera)[0][0]
-        answers: list[list[Tensor]] = [[], []]
+        splats = generator(w[None])[0]
+        base = render(splats, camera)[0][0]
+        bare = torch.ones_like(splats.colors).index_fill(0, generator.hair_texels, 0.0)
+        hair = 1 - render(replace(splats, colors=bare), camera)[0][0][..., :1]  # [H, W, 1], on white
+        up, low = (frames.read(key, [row])[0] for key in ("mask_upper", "mask_lower"))  # [H, W, 1]
+        masks = (up * (1 - hair), low * (1 - hair), hair)
+        answers: list[list[Tensor]] = [[], [], []]
         for chunk in torch.arange(len(w), device=w.device).split(8):
             steps = torch.zeros(len(chunk), len(w), device=w.device)
             steps[torch.arange(len(chunk)), chunk] = config.probe
@@ -109,6 +115,7 @@ def picture_response(
                 for answer, mask in zip(answers, masks, strict=True):
                     masked = (change * mask).permute(2, 0, 1)
                     answer.append(torch.nn.functional.avg_pool2d(masked, POOL).flatten())
-        up, low = (torch.stack(answer) for answer in answers)  # [W, pixels]
-        upper, lower = upper + up @ up.T / len(rows), lower + low @ low.T / len(rows)
-    return upper, lower
+        for region, answer in enumerate(answers):
+            columns = torch.stack(answer)  # [W, pixels]
+            total[region] = total[region] + columns @ columns.T / len(rows)
+    return tuple(total)
