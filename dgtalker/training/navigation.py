@@ -5,7 +5,8 @@
 3. encoders learn those coefficients from sound and blink (linear cross-view loss, thousands of frames a step);
 4. the objective itself, on pictures; the linear one stays beside it so that a batch of one does not unlearn the rest;
 5. axes: inside each branch principal, ordered by motion, positive opens or raises, 1 = one training std;
-6. purification: what a direction still does to the other region's picture is taken out (purify.py).
+6. purification: what a direction still does to the other region's picture is taken out (purify.py);
+7. the anchor settles on all frames (anchor.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dgtalker.head.generator import Generator
 from dgtalker.navigation.losses import CrossViewConfig, View, cross_view_loss, linear_cross_view_loss
 from dgtalker.navigation.model import Navigation, NavigationConfig
 from dgtalker.navigation.warm_start import Response, initial_directions, projections
+from dgtalker.training.anchor import AnchorConfig, settle_anchor
 from dgtalker.training.frames import Frames
 from dgtalker.training.purify import PurifyConfig, purify
 from dgtalker.training.splats import region_weights
@@ -53,6 +55,7 @@ class NavigationTrainingConfig:
     linear_weight: float = 0.05  # of the linear objective beside the pictures
     silence_weight: float = 1.0  # silence -> canonical expression
     purify: PurifyConfig | None = field(default_factory=PurifyConfig)  # None: leave the bases as training left them
+    anchor: AnchorConfig | None = field(default_factory=AnchorConfig)  # None: the anchor stays as tuning left it
     noise: float = 0.15  # of features, in their standard deviations: white, and constant over a run
 
 
@@ -111,9 +114,12 @@ def navigate(
     )
     navigation.eval().requires_grad_(False)
     set_axes(navigation, generator, response, frames)
+    coefficients = training_coefficients(navigation, frames)
     if config.purify is not None:
-        coefficients = training_coefficients(navigation, frames)
         stage.note(**purify(navigation, generator, coefficients, frames, stage.render, config.purify))
+    if config.anchor is not None:
+        error = settle_anchor(navigation, generator, coefficients, frames, stage.render, config.anchor)
+        stage.note(anchor_error=error)
     return navigation
 
 
