@@ -102,8 +102,9 @@ def test_ctrl_c_stops_quietly_and_leaves_no_half_video(fake_identity, tmp_path):
     audio = write_wav(tmp_path / "long.wav", 300)
     folder = tmp_path / "out"
     process = start("talk", fake_identity, audio, "-o", folder / "v.mp4", "--size", 512, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while not any(folder.glob("*")) and time.monotonic() < deadline:  # until frames are being written
+    deadline = time.monotonic() + 120
+    # Until frames are being written.
+    while not any(f.stat().st_size for f in folder.glob("*")) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert process.poll() is None, process.communicate()
     time.sleep(0.5)
