@@ -1,6 +1,6 @@
 """Draws docs/teaser.png from the shipped identities: python docs/make_teaser.py
 
-Top row: the first identity saying the second example, from the front. Bottom row: the others, in orbit.
+Top row: the last identity saying the last example, from the front. Below: the others, in orbit.
 """
 
 from pathlib import Path
@@ -20,12 +20,12 @@ SIZE, YAWS = 240, (-60, -30, 0, 30, 60)
 
 def main() -> None:
     identities = [Identity.from_pretrained(name) for name in list_identities()]
-    first, others = identities[-1], identities[:-1] or identities
+    speaker, others = identities[-1], identities[:-1] or identities
     speech = sorted((ROOT / "examples").glob("*.flac"))[-1]
-    said = Performance.from_audio(first, load_audio(speech))
+    said = Performance.from_audio(speaker, load_audio(speech))
     moments = np.linspace(0.15, 0.6, len(YAWS)) * len(said)
     front = orbit_camera(size=SIZE)
-    rows = [[render_frame(first.frame(said.a_exp[t], said.a_lip[t]), front) for t in moments.astype(int)]]
+    rows = [[render_frame(speaker.frame(said.a_exp[t], said.a_lip[t]), front) for t in moments.astype(int)]]
     for other in others:
         rest = other.frame(np.zeros(other.n_exp), np.zeros(other.n_lip))
         rows.append([render_frame(rest, orbit_camera(yaw=yaw, pitch=5, size=SIZE)) for yaw in YAWS])

@@ -27,8 +27,8 @@ class NavigationConfig:
 
     latent: int  # dimensions of w
     feature_dim: int  # D of the audio features
-    n_exp: int = 12  # expression coefficients k_e (upper face)
-    n_lip: int = 20  # lip coefficients k_l (lower face)
+    n_exp: int  # expression coefficients k_e (upper face)
+    n_lip: int  # lip coefficients k_l (lower face)
     hidden: int = 96  # channels of the audio encoders
     reach: int = 6  # frames of audio to each side
     dropout: float = 0.1  # of the audio encoders, while training
