@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +12,9 @@ import numpy as np
 
 from dgtalker.audio.loading import FPS
 from dgtalker.errors import UserError
+from dgtalker.expression import ExpressionSettings, looped
 from dgtalker.identity import MAX_COEFFICIENT, Identity
+from dgtalker.navigation.model import RANGE_MARGIN
 
 _RELAX_FRAMES = 15  # the upper face comes to rest more slowly than the lips
 
@@ -32,7 +33,6 @@ class Performance:
     lip_names: tuple[str, ...]
     fps: float = FPS
     identity: str = ""  # name of the identity that the curves are for
-    audio_hash: str = ""  # of the 16 kHz samples, so that a session can tell whether it still has its sound
 
     def __len__(self) -> int:
         return len(self.blink)
@@ -49,27 +49,37 @@ class Performance:
         samples: np.ndarray,
         expression_samples: np.ndarray | None = None,
         blink: np.ndarray | None = None,
-        seed: int = 0,
+        settings: ExpressionSettings | None = None,
         gate: bool = True,
         progress: Callable[[float], None] | None = None,
     ) -> Performance:
-        """Let `identity` say `samples` (mono [samples], 16 kHz).
+        """Let `identity` say `samples` (mono [samples], 16 kHz). The lips depend on these and on nothing else.
 
-        expression_samples: another recording that drives the upper face; mirrored in time where it is shorter.
-        blink: [N] in 0..1, by default natural_blinks(N, seed). gate: rest the face where nobody speaks.
-        progress: called with values in (0, 1]. Raises UserError for sound too short, or missing feature weights.
+        expression_samples: another recording that drives the upper face; repeated where it is shorter.
+        settings: blinks and variant of the upper face. blink: [N] in 0..1 instead of the settings' blinks.
+        gate: rest the face where nobody speaks. progress: called with values in (0, 1].
+        Raises UserError for sound too short, a blink set after its end, or missing feature weights.
         """
-        a_exp, a_lip = _encode(identity, samples, gate, progress)
+        from scipy.ndimage import uniform_filter1d
+
+        from dgtalker.audio.activity import speech_pauses
+
+        settings = settings or ExpressionSettings()
+        a_exp, a_lip, activity = _encode(identity, samples, gate, progress)
+        a_lip = a_lip * activity[:, None]
         frames = len(a_lip)
-        if expression_samples is not None:
-            a_exp = _fit_length(_encode(identity, expression_samples, gate, None)[0], frames)
-        blink = natural_blinks(frames, seed) if blink is None else np.clip(np.asarray(blink, np.float32), 0.0, 1.0)
+        if blink is None:
+            blink = settings.blink_signal(frames, speech_pauses(samples, frames))
+        blink = np.clip(np.asarray(blink, np.float32), 0.0, 1.0)
         if blink.shape != (frames,):
             raise UserError(f"The blink signal has {len(blink)} values but the sound lasts {frames} frames.")
+        if expression_samples is not None:
+            a_exp, _, activity = _encode(identity, expression_samples, gate, None)
+        a_exp = settings.movement(a_exp, RANGE_MARGIN * identity.limits[: identity.n_exp])
+        a_exp = looped(a_exp * uniform_filter1d(activity, _RELAX_FRAMES, mode="nearest")[:, None], frames)
         a_exp = a_exp + identity.blink_coefficients(blink)
-        digest = hashlib.sha256(np.ascontiguousarray(samples, np.float32).tobytes()).hexdigest()
         names = tuple(identity.exp_names), tuple(identity.lip_names)
-        return cls(a_exp.astype(np.float32), a_lip, blink, *names, identity=identity.name, audio_hash=digest)
+        return cls(a_exp.astype(np.float32), a_lip, blink, *names, identity=identity.name)
 
     def with_edits(self, edits: Mapping[str, float] | None, identity: Identity) -> Performance:
         """A copy with constants added, {"lip3": 1.5, "blink": 0.5}: training standard deviations, blink in -1..1.
@@ -125,51 +135,15 @@ class Performance:
 
 def _encode(
     identity: Identity, samples: np.ndarray, gate: bool, progress: Callable[[float], None] | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sound -> a_exp [N, n_exp] with open eyes, a_lip [N, n_lip]; both at rest where nobody speaks."""
-    from scipy.ndimage import uniform_filter1d
-
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sound -> a_exp [N, n_exp] with open eyes, a_lip [N, n_lip], and where somebody speaks, [N] in 0..1."""
     from dgtalker.audio.activity import speech_activity
     from dgtalker.audio.features import extract_features
 
     features = extract_features(samples, identity.feature_kind, progress=progress)
     a_exp, a_lip = identity.encode(features)
-    if gate:
-        activity = speech_activity(samples, len(a_lip))
-        a_lip = a_lip * activity[:, None]
-        a_exp = a_exp * uniform_filter1d(activity, _RELAX_FRAMES, mode="nearest")[:, None]
-    return a_exp.astype(np.float32), a_lip.astype(np.float32)
-
-
-def _fit_length(curves: np.ndarray, frames: int) -> np.ndarray:
-    """[M, K] -> [frames, K]: cut, or continued to and fro, which never jumps."""
-    missing = max(frames - len(curves), 0)
-    mode = "reflect" if len(curves) > 1 else "edge"
-    return np.pad(curves, ((0, missing), (0, 0)), mode=mode)[:frames]
-
-
-def natural_blinks(frames: int, seed: int = 0, rate: float = 15.0, fps: float = FPS) -> np.ndarray:
-    """A blink signal [frames] in 0..1 of about `rate` blinks a minute, the same for the same seed.
-
-    Intervals are log-normal (irregular, a few double blinks), the lid falls in about 0.1 s and rises in about 0.2 s:
-    a spontaneous blink closes about twice as fast as it opens (Evinger et al. 1991; Bentivoglio et al. 1997).
-    """
-    rng = np.random.default_rng(seed)
-    time = np.arange(frames) / fps
-    signal = np.zeros(frames)
-    spread = 0.6
-    mean = 60.0 / rate
-    start = rng.uniform(0.3, 0.9) * mean
-    while start < frames / fps:
-        fall, hold, rise = rng.uniform(0.08, 0.12), rng.uniform(0.02, 0.06), rng.uniform(0.16, 0.26)
-        depth = rng.uniform(0.85, 1.0)
-        falling = np.clip((time - start) / fall, 0.0, 1.0)
-        rising = np.clip((start + fall + hold + rise - time) / rise, 0.0, 1.0)
-        lid = np.minimum(falling, rising)
-        signal = np.maximum(signal, depth * lid * lid * (3.0 - 2.0 * lid))
-        pause = mean * math.exp(rng.normal(-spread**2 / 2, spread))
-        start += max(pause, 0.5)
-    return signal.astype(np.float32)
+    activity = speech_activity(samples, len(a_lip)) if gate else np.ones(len(a_lip), np.float32)
+    return a_exp, a_lip, activity
 
 
 def check_edits(edits: Mapping[str, float], names: Iterable[str]) -> None:

@@ -5,28 +5,19 @@ import os
 import numpy as np
 import pytest
 import soundfile
+from fake_speech import RATE, syllables
 
 from dgtalker.camera import orbit_camera
 from dgtalker.errors import UserError
 from dgtalker.identity import Identity
 from dgtalker.media import probe, read_video
-from dgtalker.performance import Performance, check_edits, natural_blinks, parse_edits, time_code
+from dgtalker.performance import Performance, check_edits, parse_edits, time_code
 from dgtalker.talk import talk, talk_frames
-
-RATE = 16000
 
 
 @pytest.fixture(scope="module")
 def identity(fake_identity) -> Identity:
     return Identity.from_pretrained(fake_identity)
-
-
-def syllables(seconds: float, seed: int = 0) -> np.ndarray:
-    """Harmonic bursts, four a second, with pauses between: enough to open the gate."""
-    time = np.arange(round(RATE * seconds)) / RATE
-    pitch = 110 + 10 * seed
-    voice = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 20))
-    return (0.1 * voice * np.clip(np.sin(2 * np.pi * 2 * time), 0, 1) ** 2).astype(np.float32)
 
 
 @pytest.fixture
@@ -108,20 +99,8 @@ def test_expression_from_another_recording(identity):
         assert np.array_equal(mixed.a_lip, own.a_lip) and mixed.a_exp.shape == own.a_exp.shape
         assert not np.allclose(mixed.a_exp, own.a_exp)
         source = Performance.from_audio(identity, other, blink=np.zeros(round(len(other) / 640)))
-        count = min(50, len(source))
+        count = min(50, len(source) - 12)  # a short one is repeated, cross-faded over 12 frames
         np.testing.assert_allclose(mixed.a_exp[:count], source.a_exp[:count], atol=1e-6)
-        # the continuation of a short one moves no faster than the recording itself
-        assert np.abs(np.diff(mixed.a_exp, axis=0)).max() <= np.abs(np.diff(source.a_exp, axis=0)).max() + 1e-6
-
-
-def test_blinks_are_natural_and_repeatable():
-    signal = natural_blinks(25 * 600, seed=1)
-    shut = signal > 0.5
-    blinks = np.count_nonzero(np.diff(shut.astype(int)) == 1)
-    assert 110 <= blinks <= 190  # 15 a minute
-    assert 0.02 < shut.mean() < 0.1 and signal.min() == 0 and 0.8 < signal.max() <= 1
-    assert np.array_equal(signal, natural_blinks(25 * 600, seed=1))
-    assert not np.array_equal(signal, natural_blinks(25 * 600, seed=2))
 
 
 def test_table_round_trip(identity, tmp_path):

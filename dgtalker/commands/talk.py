@@ -1,40 +1,125 @@
-"""talk IDENTITY AUDIO -o OUT.mp4"""
+"""talk IDENTITY AUDIO -o OUT.mp4, or talk --session S.json [AUDIO] -o OUT.mp4"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 from dgtalker.commands import common
+from dgtalker.errors import UserError
+
+DEFAULT_SIZE, DEFAULT_CAMERA = 256, "front"
 
 
 def configure(parser):
-    parser.add_argument("identity", help="shipped name, folder or hub repository")
-    parser.add_argument("audio", help="speech in any common format, rate and length")
+    parser.add_argument("identity", nargs="?", help="shipped name, folder or hub repository; may be left to --session")
+    parser.add_argument("audio", nargs="?", help="speech in any common format, rate and length")
     parser.add_argument("-o", "--output", required=True, metavar="OUT.mp4")
-    parser.add_argument("--size", type=common.size, default=256, help="pixels, default 256")
-    parser.add_argument("--camera", choices=["front", "spiral"], default="front")
-    parser.add_argument("--expression-from", metavar="AUDIO2", help="take the expression from another recording")
+    parser.add_argument("--size", type=common.size, help=f"pixels, default {DEFAULT_SIZE}")
+    parser.add_argument("--camera", choices=["front", "spiral"], help=f"default {DEFAULT_CAMERA}")
     parser.add_argument("--save-coefficients", metavar="C.csv", help="write the coefficient curves")
     parser.add_argument("--revision", help="of a hub repository")
     common.add_set_option(parser)
+    upper = parser.add_argument_group("upper face; none of these changes the lips")
+    upper.add_argument(
+        "--blinks",
+        metavar="TIMES",
+        help="seconds at which the eyes shut, '1.2,3.4,5', or a .csv of them, or none; default: as people blink",
+    )
+    upper.add_argument("--blink-rate", type=common.number, metavar="N", help="blinks a minute, 0 to 60, default 18")
+    upper.add_argument(
+        "--expression-audio", "--expression-from", metavar="AUDIO2", help="take the expression from another recording"
+    )
+    upper.add_argument(
+        "--variant", type=int, metavar="N", help="another natural movement for the same speech; default 0"
+    )
+    upper.add_argument("--seed", type=int, metavar="N", help="of blinks and variant, default 0")
+    session = parser.add_argument_group("sessions")
+    session.add_argument("--save-session", metavar="S.json", help="write everything that the video was made from")
+    session.add_argument("--session", metavar="S.json", help="make the same frames again; silent without AUDIO")
 
 
 def run(args) -> None:
-    audio = common.check_input_file(args.audio, "audio file")
-    expression = args.expression_from and common.check_input_file(args.expression_from, "audio file")
+    session = _read_session(args)
+    if args.audio is None and session is None:
+        what = "IDENTITY and AUDIO" if args.identity is None else "AUDIO"
+        raise UserError(f"{what} must be given. See dgtalker talk --help.")
+    audio = args.audio and common.check_input_file(args.audio, "audio file")
+    expression = args.expression_audio and common.check_input_file(args.expression_audio, "audio file")
     output = common.check_output_file(args.output, (".mp4",))
     table = args.save_coefficients and common.check_output_file(args.save_coefficients, (".csv",))
+    saved = args.save_session and common.check_output_file(args.save_session, (".json",))
     from dgtalker.identity import Identity
     from dgtalker.performance import parse_edits
-    from dgtalker.talk import talk
+    from dgtalker.talk import talk, talk_session
 
     edits = parse_edits(args.settings)
-    identity = Identity.from_pretrained(args.identity, revision=args.revision)
-    with common.Progress("talk") as progress:
-        talk(
-            identity,
-            audio,
-            output,
-            size=args.size,
-            camera=args.camera,
-            expression_from=expression or None,
-            edits=edits,
-            save_coefficients=table or None,
-            progress=progress,
+    options = {"save_coefficients": table or None, "expression_from": expression or None}
+    if session is None:
+        settings = _settings(args)
+        identity = Identity.from_pretrained(args.identity, revision=args.revision)
+        with common.Progress("talk") as progress:
+            result = talk(
+                identity,
+                audio,
+                output,
+                size=args.size or DEFAULT_SIZE,
+                camera=args.camera or DEFAULT_CAMERA,
+                edits=edits,
+                settings=settings,
+                progress=progress,
+                **options,
+            )
+    else:
+        session = replace(session, size=args.size or session.size, edits=session.edits | edits)
+        if args.camera:
+            session = replace(session, camera=replace(session.camera, path=args.camera))
+        identity = _identity_of(session, args)
+        with common.Progress("talk") as progress:
+            result = talk_session(session, identity, audio or None, output, progress=progress, **options)
+        if not audio:
+            print(f"The video is silent: give the sound{_named(session)} after --session to hear it.", file=sys.stderr)
+    if saved:
+        result.session.save(saved)
+
+
+def _settings(args):
+    """The options of the upper face."""
+    from dgtalker.blinks import RATE, parse_schedule
+    from dgtalker.expression import ExpressionSettings
+
+    rate = RATE if args.blink_rate is None else args.blink_rate
+    return ExpressionSettings(parse_schedule(args.blinks, files=True), rate, args.seed or 0, args.variant or 0)
+
+
+def _read_session(args):
+    """The session of --session, or None; sorts out which positional argument is which."""
+    if args.session is None:
+        return None
+    if args.audio is None and args.identity is not None:
+        only = Path(args.identity)
+        if only.is_file() or (only.suffix[1:].isalpha() and not only.is_dir()):  # a name with an ending is no identity
+            args.identity, args.audio = None, args.identity
+    from dgtalker.session import Session
+
+    session = Session.load(common.check_input_file(args.session, "session"))
+    given = [o for o in ("blinks", "blink_rate", "variant", "seed") if getattr(args, o) is not None]
+    if session.curves is not None and args.expression_audio is not None:
+        given.append("expression_audio")
+    if given:
+        raise UserError(f"--{given[0].replace('_', '-')} cannot be changed: the session already says it.")
+    return session
+
+
+def _identity_of(session, args):
+    """The identity named on the command line, else the shipped one of the session's name."""
+    from dgtalker.identity import Identity, list_identities
+
+    if args.identity is None and session.identity not in list_identities():  # a file may not choose what is downloaded
+        raise UserError(
+            f"The session's identity '{session.identity[:60]}' is not installed: name its folder or repository, too."
         )
+    return Identity.from_pretrained(args.identity or session.identity, revision=args.revision)
+
+
+def _named(session) -> str:
+    return f" '{session.audio.name}'" if session.audio else ""
