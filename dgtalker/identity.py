@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from types import UnionType
 
 import numpy as np
 import torch
@@ -14,11 +15,20 @@ from dgtalker.errors import UserError
 from dgtalker.gaussians import Gaussians
 from dgtalker.head.baked import BakedHead
 from dgtalker.navigation.model import Navigation, NavigationConfig
-from dgtalker.pretrained import list_checkpoints, load_into, read_config, read_weights, resolve, write_checkpoint
+from dgtalker.pretrained import (
+    list_checkpoints,
+    load_into,
+    read_config,
+    read_weights,
+    resolve,
+    write_atomic,
+    write_checkpoint,
+)
 
 KIND = "identity"
 PREVIEW_FILE = "preview.png"
 CARD_FILE = "README.md"
+STRIP_FILE = "coefficients.webp"  # what each coefficient does, in pictures
 FULL_PRECISION = ("head.mean_means",)  # half precision would move splats by a fifth of a pixel
 MAX_COEFFICIENT = 20.0  # training standard deviations; more is a typing error
 
@@ -61,8 +71,15 @@ class Identity:
         identity.folder = Path(folder)
         return identity.to(device)
 
-    def save_pretrained(self, folder: str | Path, preview: np.ndarray | None = None, card: str | None = None) -> Path:
-        """Write config.json, model.safetensors (fp16), and preview.png (uint8 [H, W, 3]) and README.md if given."""
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        preview: np.ndarray | None = None,
+        card: str | None = None,
+        strip: bytes | None = None,
+    ) -> Path:
+        """Write config.json, model.safetensors (fp16), and preview.png (uint8 [H, W, 3]), README.md and the strip of
+        coefficients (a WebP file's bytes) if given."""
         folder = Path(folder)
         tensors = {f"navigation.{key}": value for key, value in self.navigation.state_dict().items()}
         tensors |= {f"head.{key}": value for key, value in self.head.state_dict().items()}
@@ -83,6 +100,8 @@ class Identity:
             Image.fromarray(preview).save(folder / PREVIEW_FILE)
         if card is not None:
             (folder / CARD_FILE).write_text(card, encoding="utf-8")
+        if strip is not None:
+            write_atomic(folder / STRIP_FILE, strip)
         self.folder = folder
         return folder
 
@@ -113,6 +132,30 @@ class Identity:
     def lip_names(self) -> list[str]:
         """ "lip1" .. in order of explained motion."""
         return [f"lip{i + 1}" for i in range(self.n_lip)]
+
+    @property
+    def descriptions(self) -> dict[str, dict]:
+        """What describe-identity found, {"lip3": {name, match, purity, low, high, motion_mm, opens_mm}}; {} if it never
+        ran or its record does not fit."""
+        record, names = self.config.get("coefficients"), self.exp_names + self.lip_names
+        groups = [record.get(group) for group in ("exp", "lip")] if isinstance(record, Mapping) else []
+        if [len(rows) if isinstance(rows, list) else -1 for rows in groups] != [self.n_exp, self.n_lip]:
+            return {}
+        rows = [row for rows in groups for row in rows]
+        return dict(zip(names, map(dict, rows), strict=True)) if all(map(_is_description, rows)) else {}
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Coefficients for people, {"lip3": "lip 3 · rounding"}; the number alone where nothing is known of it."""
+        found = self.descriptions
+        numbered = {name: f"{name[:3]} {name[3:]}" for name in self.exp_names + self.lip_names}
+        return {name: f"{text} · {found[name]['name']}" if found else text for name, text in numbered.items()}
+
+    @property
+    def strip_path(self) -> Path | None:
+        """The strip of pictures in the folder it was loaded from, if there is one and it is described."""
+        path = self.folder / STRIP_FILE if self.folder and self.descriptions else None
+        return path if path and path.is_file() else None
 
     @property
     def feature_kind(self) -> str:
@@ -214,6 +257,18 @@ class Identity:
         for a in (a_exp, a_lip):
             if not bool((a == a).all()) or not bool((abs(a) < float("inf")).all()):
                 raise UserError("A coefficient is not a finite number.")
+
+
+def _is_description(row: object) -> bool:
+    def number(key: str, kinds: type | UnionType) -> bool:
+        return key in row and isinstance(row[key], kinds) and not isinstance(row[key], bool)
+
+    return (
+        isinstance(row, Mapping)
+        and isinstance(row.get("name"), str)
+        and all(number(key, int | float) for key in ("match", "low", "high", "motion_mm"))
+        and all(number(key, int | float | None) for key in ("purity", "opens_mm"))
+    )
 
 
 def list_identities() -> list[str]:

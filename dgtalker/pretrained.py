@@ -71,7 +71,7 @@ def _download(repo: str, kind: str, revision: str | None) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise UserError(f"'{repo}' is no folder here, and to fetch it huggingface_hub must be installed.") from error
-    patterns = [CONFIG_FILE, WEIGHTS_FILE, "README.md", "preview*"]
+    patterns = [CONFIG_FILE, WEIGHTS_FILE, "README.md", "preview*", "coefficients*"]
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the hub client raises many kinds: offline, missing, gated, bad revision

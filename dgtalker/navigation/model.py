@@ -110,6 +110,24 @@ class Navigation(nn.Module):
         blink.quadratic.copy_(rotation_exp.T @ blink.quadratic)
 
     @torch.no_grad()
+    def permute(self, order: Tensor, signs: Tensor) -> None:
+        """Renumber and turn round coefficients: a'[k] = signs[k] a[order[k]]; latents and sounds' pictures stay.
+
+        order [K] keeps each branch's coefficients in their branch, signs [K] are +-1; units may be set.
+        """
+        matrix = torch.zeros(len(order), len(order), device=self.unit.device)
+        matrix[order, torch.arange(len(order))] = signs.to(matrix)
+        exp, lip = (matrix[part, part] for part in (slice(None, self.config.n_exp), slice(self.config.n_exp, None)))
+        assert bool((exp.abs().sum(0) == 1).all() and (lip.abs().sum(0) == 1).all()), "a coefficient left its branch"
+        unit, scales, limits = self.unit[order], self.blendshapes.scales[order], self.limits[order]
+        self.unit.fill_(1.0)
+        self.blendshapes.scales.fill_(1.0)
+        self.rotate(exp, lip)
+        turned = -limits.flip(-1)
+        self.set_units(unit, torch.where(signs[:, None] < 0, turned, limits))
+        self.blendshapes.scales.copy_(scales)
+
+    @torch.no_grad()
     def set_units(self, std: Tensor, limits: Tensor) -> None:
         """Make 1 = one training standard deviation: std [K] of the coefficients so far, limits [K, 2] in new units."""
         self.unit.mul_(std)

@@ -55,6 +55,10 @@ def viewport(engine: Engine) -> gr.HTML:
     return _component("viewport", [frame, snapshot, export, badges])
 
 
-def sliders() -> gr.HTML:
-    """One slider per coefficient of the chosen identity, in two groups, and blink."""
-    return _component("sliders")
+def sliders(engine: Engine) -> gr.HTML:
+    """One slider per coefficient of the chosen identity, in two groups, and blink; below, pictures of what they do."""
+
+    def strip(name):
+        return answer(engine.strip, name)
+
+    return _component("sliders", [strip])

@@ -46,10 +46,33 @@ class Engine:
         return [self._card(name) for name in list_identities()]
 
     def describe(self, name: Any) -> dict[str, Any]:
-        """{name, exp_names, lip_names} of one identity, which it loads."""
+        """One identity, which it loads: {name, exp_names, lip_names, labels, about, ranges, strip}.
+
+        labels, about and ranges are by coefficient name; about and ranges are empty, strip is None, where the identity
+        has never been described.
+        """
         with self._lock:
             identity = self._identity(name)
-        return {"name": name, "exp_names": list(identity.exp_names), "lip_names": list(identity.lip_names)}
+        rows = identity.descriptions
+        return {
+            "name": name,
+            "exp_names": list(identity.exp_names),
+            "lip_names": list(identity.lip_names),
+            "labels": identity.labels,
+            "about": {key: _about(row) for key, row in rows.items()},
+            "ranges": {key: [row["low"], row["high"]] for key, row in rows.items()},
+            "strip": identity.config["coefficients"].get("strip") if identity.strip_path else None,
+        }
+
+    def strip(self, name: Any) -> dict[str, str]:
+        """{image: data URL} of the identity's strip of coefficients. Raises UserError if it has none."""
+        with self._lock:
+            path = self._identity(name).strip_path
+        if path is None:
+            raise UserError(
+                f"'{name}' has no pictures of its coefficients: python -m dgtalker describe-identity {name}."
+            )
+        return {"image": "data:image/webp;base64," + base64.b64encode(path.read_bytes()).decode()}
 
     def parse(self, data: Any) -> View:
         """The browser's view, checked against its identity."""
@@ -202,6 +225,15 @@ class Engine:
             cancelled=cancelled,
         )
         return video, table
+
+
+def _about(row: Mapping[str, Any]) -> str:
+    """One coefficient's figures in words."""
+    purity = "" if row["purity"] is None else f" {row['purity']:.0%} of the change stays in its half of the face."
+    return (
+        f"{row['name']}: explains {row['match']:.0%} of the motion.{purity} "
+        f"Mostly between {row['low']:.1f} and {row['high']:.1f}."
+    )
 
 
 def _encode(image: np.ndarray | Image.Image, kind: str, **options: Any) -> str:

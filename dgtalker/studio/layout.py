@@ -86,7 +86,7 @@ def build(engine: Engine | None = None) -> gr.Blocks:
                         "Download the coefficients (CSV)", visible=False, size="sm", elem_id="dg-table"
                     )
             with gr.Column(elem_id="dg-right", min_width=0), gr.Column(elem_classes="dg-card", min_width=0):
-                components.sliders()
+                components.sliders(engine)
         gr.HTML(f'<p class="dg-note">{NOTE}</p>')
 
         def on_generate(

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from dgtalker.camera import Camera, orbit_camera
+from dgtalker.coefficients.card import with_coefficients
+from dgtalker.coefficients.describe import describe, training_ranges
 from dgtalker.errors import UserError
 from dgtalker.head.generator import Generator
 from dgtalker.identity import Identity, list_priors
@@ -207,7 +209,7 @@ class _Run:
             coefficients = torch.cat(training_coefficients(navigation, self.frames), dim=-1)
             head, found = bake(generator, navigation, coefficients, config.baking, stage)
             figures.update(found)
-            return self.write(head, navigation, found, card)
+            return self.write(head, navigation, found, card, training_ranges(coefficients))
 
         self.stage("baking", (0.93, 1.0), config.baking, baking, keep=False)
         identity = Identity.from_pretrained(self.out)
@@ -243,8 +245,11 @@ class _Run:
             save_state(path, tensors, {"key": key, "seconds": self.seconds[name]})
         return tensors
 
-    def write(self, head, navigation: Navigation, figures: dict, card: Card) -> dict[str, Tensor]:
-        """The identity folder: configuration, weights, preview, model card."""
+    def write(self, head, navigation: Navigation, figures: dict, card: Card, ranges: np.ndarray) -> dict[str, Tensor]:
+        """The identity folder: configuration, weights, preview, model card, what the coefficients do.
+
+        ranges [K, 2] of the coefficients over the training frames.
+        """
         name = card.name or self.out.name
         details = {
             "title": card.title or name,
@@ -261,7 +266,8 @@ class _Run:
             },
         }
         identity = Identity(name, navigation.cpu(), head.cpu(), details)
-        identity.save_pretrained(self.out, preview_picture(identity, self.common.render), model_card(identity))
+        strip = describe(identity, ranges)
+        identity.save_pretrained(self.out, preview_picture(identity, self.common.render), model_card(identity), strip)
         return {}
 
 
@@ -319,4 +325,4 @@ def model_card(identity: Identity) -> str:
     ]
     if config["attribution"]:
         lines += ["", "## Attribution", "", config["attribution"]]
-    return "\n".join(lines) + "\n"
+    return with_coefficients("\n".join(lines) + "\n", identity)

@@ -23,7 +23,8 @@ CHROMIUM_ARGUMENTS = [
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory) -> Path:
-    """A checkpoint root with three identities: fake (3 + 3 coefficients), other (2 + 4), and a damaged one."""
+    """A checkpoint root with four identities: fake (3 + 3 coefficients), named (the same, described), other (2 + 4),
+    and a damaged one."""
     import torch
     from fake_identity import fake_head, make_fake_identity
 
@@ -39,7 +40,20 @@ def checkpoints(tmp_path_factory) -> Path:
     other.save_pretrained(root / "identities" / "other")
     damaged = make_fake_identity(root / "identities" / "zz-damaged", "zz-damaged")
     (damaged / "model.safetensors").write_bytes(b"not a checkpoint")
+    _describe(make_fake_identity(root / "identities" / "named", "named"))
     return root
+
+
+def _describe(folder: Path) -> None:
+    """Describe it, then give one coefficient a name: an invented head has none."""
+    import json
+
+    from dgtalker.coefficients.describe import describe_folder
+
+    describe_folder(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["coefficients"]["lip"][1] |= {"name": "rounding", "match": 0.61, "low": -1.5, "high": 2.5}
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 @pytest.fixture(scope="session")

@@ -150,6 +150,33 @@ def test_switching_identity_changes_the_sliders_and_keeps_each_ones_values(page)
     assert page.locator("[data-name=fake]").get_attribute("aria-checked") == "true"
 
 
+def test_sliders_say_what_they_do_and_pictures_show_it(page):
+    assert page.locator("label[for=dg-lip2]").inner_text() == "Lip 2"  # the first identity was never described
+    assert not page.locator(".strips").is_visible()
+    page.click("[data-name=named]")
+    page.wait_for_selector("label[for=dg-lip2]:has-text('rounding')")
+    assert page.locator("label[for=dg-lip2]").inner_text() == "Lip 2 · rounding"
+    assert "61%" in page.locator("label[for=dg-lip2]").get_attribute("title")
+    edges = page.locator("#dg-lip2").evaluate(
+        "e => ['--low', '--high'].map((k) => parseFloat(e.style.getPropertyValue(k)))"
+    )
+    assert [round(edge) for edge in edges] == [25, 92]  # -1.5 and 2.5 of -3 .. 3
+    assert page.locator(".strips .strip").count() == 0  # fetched when looked at
+    rest = picture(page)
+    page.click(".strips summary")
+    page.wait_for_selector(".strips .strip")
+    assert page.locator(".strips .strip").count() == 3 + 3
+    strip = page.locator(".strips .strip[data-name=lip2]")
+    strip.scroll_into_view_if_needed()
+    box = strip.bounding_box()
+    assert abs(box["width"] / box["height"] - 7) < 0.2
+    page.mouse.click(box["x"] + box["width"] * 6.5 / 7, box["y"] + box["height"] / 2)  # the last picture
+    assert slider(page, "lip2") == 3 and picture(page) != rest
+    page.click("[data-name=fake]")
+    page.wait_for_selector("label[for=dg-lip2]:not(:has-text('rounding'))")
+    assert not page.locator(".strips").is_visible()
+
+
 def test_upload_generate_play_and_download(page, tmp_path):
     upload(page, speech(tmp_path / "speech.wav", 1.2))
     set_slider(page, "lip1", 1)

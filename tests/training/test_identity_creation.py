@@ -26,8 +26,15 @@ QUICK = CreateConfig(
     tuning=TuningConfig(max_steps=20),
     all_frames=AllFramesConfig(rank=6, max_steps=10),
     navigation=NavigationTrainingConfig(
-        n_exp=2, n_lip=3, hidden=16, warm_steps=120, image_steps=10, clips=3, run=24,
-        purify=PurifyConfig(states=1, steps=200), anchor=AnchorConfig(steps=10),
+        n_exp=2,
+        n_lip=3,
+        hidden=16,
+        warm_steps=120,
+        image_steps=10,
+        clips=3,
+        run=24,
+        purify=PurifyConfig(states=1, steps=200),
+        anchor=AnchorConfig(steps=10),
     ),
     baking=BakingConfig(samples=80, ranks=RANKS, held_out=6, min_opacity=0.0),
 )
@@ -54,7 +61,8 @@ def made(material, tmp_path_factory):
 
 def test_identity_folder_is_complete_and_small(made):
     identity, out, _ = made
-    assert {p.name for p in out.iterdir()} == {"config.json", "model.safetensors", "preview.png", "README.md"}
+    files = {"config.json", "model.safetensors", "preview.png", "README.md", "coefficients.webp"}
+    assert {p.name for p in out.iterdir()} == files
     assert (identity.name, identity.title, identity.n_exp, identity.n_lip) == ("someone", "Some One", 2, 3)
     assert "CC0, nobody" in (out / "README.md").read_text()
     config = json.loads((out / "config.json").read_text())
@@ -64,6 +72,16 @@ def test_identity_folder_is_complete_and_small(made):
 def test_baked_head_follows_the_generator(made):
     figures = made[0].config["training"]["baked"]
     assert figures["held_out_psnr"] > 38 and figures["sweep_psnr"] > 34
+
+
+def test_coefficients_are_described_with_their_training_range(made, material):
+    identity, out, _ = made
+    rows = identity.descriptions
+    assert set(rows) == {"exp1", "exp2", "lip1", "lip2", "lip3"} and "| lip1 |" in (out / "README.md").read_text()
+    assert identity.config["coefficients"]["range_from"] == "training clips"
+    codes = [np.concatenate(identity.encode(c.features, c.blink), 1) for c in Dataset.open(material[1])]
+    ends = np.percentile(np.concatenate(codes), [2.5, 97.5], axis=0).T
+    np.testing.assert_allclose([[row["low"], row["high"]] for row in rows.values()], ends, atol=0.15)
 
 
 def test_progress_rises_to_one_and_the_log_names_every_stage(made):

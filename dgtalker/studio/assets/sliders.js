@@ -2,14 +2,18 @@
 const grids = { lip: element.querySelector('[data-group="lip"] .grid'), exp: element.querySelector('[data-group="exp"] .grid') };
 const rows = [];
 
-function addRow(group, index, id, label, low, high) {
+function addRow(group, index, id, label, low, high, about = "", usual = null) {
   const row = document.createElement("div");
   row.className = "row";
   row.innerHTML = `<label></label><button type="button" class="value"></button><input type="range" step="0.01">`;
   const [name, value, input] = row.children;
-  Object.assign(name, { htmlFor: `dg-${id}`, textContent: label });
+  Object.assign(name, { htmlFor: `dg-${id}`, textContent: label, title: about ? `${label}\n${about}` : label });
   Object.assign(input, { id: `dg-${id}`, min: low, max: high });
   value.setAttribute("aria-label", `Reset ${label}`);
+  if (usual) { // where speech keeps this coefficient
+    row.classList.add("usual");
+    ["--low", "--high"].forEach((edge, i) => input.style.setProperty(edge, `${(100 * (store.clamp(usual[i], low, high) - low)) / (high - low)}%`));
+  }
   const current = () => (group === "blink" ? store.state.blink : store.state[group][index]);
   const show = () => {
     const at = current(), percent = (x) => `${(100 * (x - low)) / (high - low)}%`;
@@ -34,15 +38,73 @@ function build() {
   for (const grid of Object.values(grids)) grid.replaceChildren();
   const { identity } = store.state;
   if (!identity) {
+    strips.hidden = true;
     for (const grid of Object.values(grids)) grid.innerHTML = '<p class="waiting">Pick an identity to see its controls.</p>';
     return;
   }
   const limit = store.limits.coefficient;
-  const pretty = (name) => name.replace(/^exp(\d+)$/, "Expression $1").replace(/^lip(\d+)$/, "Lip $1");
-  identity.lip_names.forEach((name, i) => addRow("lip", i, name, pretty(name), -limit, limit));
+  const add = (group) => (name, i) =>
+    addRow(group, i, name, label(name), -limit, limit, identity.about?.[name], identity.ranges?.[name]);
+  identity.lip_names.forEach(add("lip"));
   addRow("blink", 0, "blink", "Blink", 0, 1);
-  identity.exp_names.forEach((name, i) => addRow("exp", i, name, pretty(name), -limit, limit));
+  identity.exp_names.forEach(add("exp"));
+  strips.hidden = !identity.strip;
+  element.querySelector(".usual-note").hidden = !Object.keys(identity.ranges ?? {}).length;
+  strips.querySelector(".rows").replaceChildren();
+  if (strips.open) showStrips();
 }
+
+const label = (name) => {
+  const known = store.state.identity.labels?.[name];
+  if (known?.includes("·")) return known[0].toUpperCase() + known.slice(1);
+  return name.replace(/^exp(\d+)$/, "Expression $1").replace(/^lip(\d+)$/, "Lip $1");
+};
+
+// One sheet of pictures per identity, fetched when first looked at: a row of it behind every coefficient's name.
+const strips = element.querySelector(".strips");
+async function showStrips() {
+  const { identity } = store.state, holder = strips.querySelector(".rows");
+  if (!identity?.strip || holder.childElementCount) return;
+  const note = document.createElement("p");
+  note.className = "waiting";
+  note.textContent = "Fetching the pictures…";
+  holder.replaceChildren(note);
+  let answer;
+  try { answer = await server.strip(identity.name); } catch { answer = null; }
+  if (store.state.identity !== identity) return; // another one was chosen meanwhile
+  if (!answer?.image) {
+    note.textContent = answer?.problem ?? "The connection was lost: close this and open it again.";
+    return strips.addEventListener("toggle", () => holder.replaceChildren(), { once: true }); // closing makes room for another try
+  }
+  const { steps, cell, left, top } = identity.strip;
+  const names = [...identity.exp_names, ...identity.lip_names]; // the sheet's rows
+  const width = left + cell * steps.length, height = top + cell * names.length;
+  holder.replaceChildren(...[...identity.lip_names, ...identity.exp_names].map((name) => {
+    const figure = document.createElement("figure"), caption = document.createElement("figcaption"), strip = document.createElement("div");
+    caption.textContent = label(name);
+    caption.title = identity.about?.[name] ?? "";
+    strip.className = "strip";
+    strip.dataset.name = name;
+    strip.setAttribute("role", "img");
+    strip.setAttribute("aria-label", `${label(name)}, from ${steps[0]} to ${steps.at(-1)}`);
+    Object.assign(strip.style, {
+      aspectRatio: `${steps.length} / 1`,
+      backgroundImage: `url(${answer.image})`,
+      backgroundSize: `${(100 * width) / (cell * steps.length)}% auto`,
+      backgroundPosition: `100% ${(100 * (top + cell * names.indexOf(name))) / (height - cell)}%`,
+    });
+    const group = name.slice(0, 3), index = identity[`${group}_names`].indexOf(name);
+    strip.addEventListener("click", (event) => {
+      const box = strip.getBoundingClientRect();
+      const column = Math.floor(((event.clientX - box.left) / box.width) * steps.length);
+      store.setCoefficient(group, index, steps[store.clamp(column, 0, steps.length - 1)]);
+      rows.forEach((show) => show());
+    });
+    figure.append(caption, strip);
+    return figure;
+  }));
+}
+strips.addEventListener("toggle", () => { if (strips.open) showStrips(); });
 
 element.addEventListener("click", (event) => {
   const group = event.target.closest("[data-reset]")?.dataset.reset;

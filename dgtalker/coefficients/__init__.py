@@ -1,0 +1,1 @@
+"""What each coefficient of an identity does, measured on its baked head: order, sign, name, purity, range, pictures."""

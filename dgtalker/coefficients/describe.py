@@ -1,0 +1,327 @@
+"""The last step of create-identity, and a command for identities that lack it: coefficients that people can use.
+
+1. order: inside each branch by the motion that one training standard deviation makes;
+2. sign: positive opens the mouth (lips), raises brows and lids (expression); where it does neither, it is the motion
+   that the name says;
+3. name, from the displacement of the splats (motions.py); 4. purity, by leakage's own measure; 5. range; 6. pictures.
+
+All is measured on the baked head. Splats are matched to the template's texels; where that fails (a head of another
+template), order, purity, range and pictures remain, and every name is "mixed".
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgtalker.camera import Camera, orbit_camera
+from dgtalker.coefficients.card import with_coefficients
+from dgtalker.coefficients.motions import MIXED, Match, named_motions, recognise
+from dgtalker.coefficients.order import reorder
+from dgtalker.coefficients.strip import CELL, LEFT, STEPS, TOP, draw_strip, portrait
+from dgtalker.coefficients.texels import Texels, find_texels
+from dgtalker.errors import UserError
+from dgtalker.evaluation.leakage import States, leakage
+from dgtalker.evaluation.metrics import EYES, INNER_PAIRS
+from dgtalker.head.template import HeadTemplate
+from dgtalker.identity import CARD_FILE, Identity
+
+STEP = 2.0  # standard deviations either way at which motion is measured
+MILLIMETRES = 100.0  # of a decimetre
+BROWS, BRIDGE = (105, 66, 334, 296), 168  # landmarks; the bridge of the nose moves with the whole face only
+SIGNIFICANT = 0.3  # opening or raising, over the direction's mean motion, that decides its sign
+PERCENTILES = (2.5, 97.5)
+STATES, STATE_STD, SIZE = 3, 0.7, 192  # states beside the canonical one at which purity is measured; pixels
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"  # voices, for identities whose training range is unknown
+EXAMPLE_SECONDS = 12
+TRAINING, VOICES, EXTREMES = "training clips", "example voices", "training extremes"
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What the coefficients [K] move, per training standard deviation."""
+
+    displacement: Tensor  # [K, N, 3] dm
+    weights: Tensor  # [N] how much of the front pictures each splat of the face paints
+    mean: Tensor  # [K] root mean square over the visible face, dm
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a motion may be called: names [P] of positive and negative amounts, fields on the splats that are known."""
+
+    texels: Texels
+    names: list[tuple[str, str]]
+    fields: Tensor  # [P, M, 3]
+
+
+def describe(identity: Identity, ranges: np.ndarray | None = None, progress: Progress | None = None) -> bytes:
+    """Order, turn and describe the coefficients of `identity` in place; returns the strip (WebP) to save with it.
+
+    ranges [K, 2]: 2.5 and 97.5 percentile of the coefficients, as they are now, over the training clips. Without it:
+    those of an earlier description, else of the example voices, else the training extremes. The description goes into
+    identity.config["coefficients"]. Nothing that the identity says changes, only what its coefficients are called.
+    """
+    report = progress or (lambda fraction, message: None)
+    report(0.0, "what moves")
+    ranges, origin = (np.asarray(ranges), TRAINING) if ranges is not None else known_ranges(identity)
+    motion = measure_motion(identity)
+    words = find_words(identity)
+    signs = choose_signs(identity, motion, words)
+    order = order_by_motion(motion.mean, identity.n_exp)
+    reorder(identity, order, signs[order])
+    turned = torch.where(signs[:, None] < 0, -torch.from_numpy(ranges).flip(-1), torch.from_numpy(ranges))[order]
+    motion = Motion(motion.displacement[order] * signs[order][:, None, None], motion.weights, motion.mean[order])
+    report(0.3, "purity")
+    purity = measure_purity(identity)
+    matches = [_recognise(motion, k, words) for k in range(len(order))]
+    opened = openings(identity, motion, words)
+    rows = []
+    for k, name in enumerate(distinct_names(matches)):
+        rows.append(
+            {
+                "name": name,
+                "match": round(_said(matches[k], name), 3),
+                "purity": None if purity[k] is None else round(purity[k], 3),
+                "low": round(float(turned[k, 0]), 2),
+                "high": round(float(turned[k, 1]), 2),
+                "motion_mm": round(MILLIMETRES * float(motion.mean[k]), 3),
+                "opens_mm": None if opened is None else round(MILLIMETRES * float(opened[k]), 3),
+            }
+        )
+    identity.config["coefficients"] = {
+        "version": 1,
+        "range_from": origin,
+        "named_from": "none" if words is None else "baked geometry",
+        "strip": {"steps": list(STEPS), "cell": CELL, "left": LEFT, "top": TOP},
+        "exp": rows[: identity.n_exp],
+        "lip": rows[identity.n_exp :],
+    }
+    report(0.6, "pictures")
+    labels = identity.labels
+    return draw_strip(identity, [labels[name] for name in (*identity.exp_names, *identity.lip_names)])
+
+
+# -- motion -----------------------------------------------------------------------------------------------------------
+
+
+def measure_motion(identity: Identity) -> Motion:
+    """Displacements of all coefficients between -2 and 2 standard deviations, halved to one."""
+    from dgtalker.render import render
+    from dgtalker.training.splats import visibility
+
+    head, size = identity.head, identity.n_exp + identity.n_lip
+    rest = head(torch.zeros(size, device=identity.device))
+    views = Camera.stack([orbit_camera(yaw, size=SIZE) for yaw in (-20, 0, 20)]).to(identity.device)
+    seen = visibility(rest, views, render).detach() * (head.upper_weight + head.lower_weight).clamp(0, 1)
+    displacement = []
+    for k in range(size):
+        step = torch.zeros(2, size, device=identity.device)
+        step[0, k], step[1, k] = STEP, -STEP
+        plus, minus = head.attributes(step)["means"]
+        displacement.append((plus - minus) / (2 * STEP))
+    moved = torch.stack(displacement).cpu()
+    seen = seen.cpu()
+    return Motion(moved, seen, ((moved.square().sum(-1) * seen).sum(1) / seen.sum().clamp_min(1e-12)).sqrt())
+
+
+def order_by_motion(mean: Tensor, n_exp: int) -> Tensor:
+    """[K] int64: the coefficients of each branch by falling motion; ties keep their order."""
+    exp, lip = (part.argsort(descending=True, stable=True) for part in (mean[:n_exp], mean[n_exp:]))
+    return torch.cat([exp, lip + n_exp])
+
+
+def find_words(identity: Identity) -> Words | None:
+    """Names and fields for this head, or None if its splats cannot be matched to the template."""
+    template = HeadTemplate.load()
+    texels = find_texels(identity.head, template)
+    if texels is None:
+        return None
+    motions = named_motions(template)
+    return Words(texels, motions.names, texels.carried(motions.fields))
+
+
+def openings(identity: Identity, motion: Motion, words: Words | None) -> Tensor | None:
+    """[K] dm per standard deviation: widening of the mouth for lips; rise of the brows and widening of the eyes for
+    expression, the whole face's own rise left out. None without words, or where the landmarks have no splats."""
+    if words is None:
+        return None
+    texels = words.texels
+
+    def height(numbers: Sequence[int]) -> Tensor:
+        places = [texels.splats[texels.near_landmark(number)] for number in numbers]
+        return torch.stack([motion.displacement[:, p, 1].mean(dim=1) for p in places]).mean(dim=0)
+
+    mouth = height([a for a, _ in INNER_PAIRS]) - height([b for _, b in INNER_PAIRS])
+    lids = [pair for pairs, _ in EYES for pair in pairs]
+    eyes = height([a for a, _ in lids]) - height([b for _, b in lids])
+    raised = eyes + height(BROWS) - height([BRIDGE])
+    found = torch.cat([raised[: identity.n_exp], mouth[identity.n_exp :]])
+    return found if bool(found.isfinite().all()) else None
+
+
+def choose_signs(identity: Identity, motion: Motion, words: Words | None) -> Tensor:
+    """[K] +-1 that make every coefficient open or raise; one that does neither does what its name says."""
+    signs = torch.ones(len(motion.mean))
+    opened = openings(identity, motion, words)
+    if words is None or opened is None:
+        return signs
+    jaw = next(i for i, pair in enumerate(words.names) if pair[0] == "jaw opening")
+    for k in range(len(signs)):
+        if float(motion.mean[k]) <= 0:
+            continue
+        if float(opened[k].abs() / motion.mean[k]) >= SIGNIFICANT:
+            positive = bool(opened[k] > 0)
+        else:
+            dropped = _along(motion, k, words, jaw) if k >= identity.n_exp else 0.0
+            positive = dropped > 0 if abs(dropped) >= SIGNIFICANT else _recognise(motion, k, words).positive
+        signs[k] = 1.0 if positive else -1.0
+    return signs
+
+
+def _along(motion: Motion, k: int, words: Words, index: int) -> float:
+    """Cosine between a displacement and a named motion, over what is visible."""
+    root = motion.weights[words.texels.splats].sqrt()[:, None]
+    a, b = ((v * root).flatten() for v in (motion.displacement[k, words.texels.splats], words.fields[index]))
+    return float(a @ b / (a.norm() * b.norm()).clamp_min(1e-12))
+
+
+def _recognise(motion: Motion, k: int, words: Words | None) -> Match:
+    if words is None:
+        return Match(MIXED, 0.0)
+    rows = words.texels.splats
+    return recognise(motion.displacement[k, rows], words.fields, words.names, motion.weights[rows])
+
+
+def distinct_names(matches: Sequence[Match]) -> list[str]:
+    """One name per coefficient, no two alike: the later one also says what else moves, or is numbered."""
+    names: list[str] = []
+    for match in matches:
+        name = match.name
+        if name in names and match.second:
+            name = f"{match.name} + {match.second}"
+        number, base = 2, name
+        while name in names:
+            name, number = f"{base} ({number})", number + 1
+        names.append(name)
+    return names
+
+
+def _said(match: Match, name: str) -> float:
+    """Share of the motion that the name given explains."""
+    both = match.second and name.startswith(f"{match.name} + {match.second}")
+    return match.with_second if both else match.score
+
+
+# -- purity and range -------------------------------------------------------------------------------------------------
+
+
+def measure_purity(identity: Identity, seed: int = 0) -> list[float | None]:
+    """[K] share of the picture's change that falls into the coefficient's own face half, 0..1; None: nothing changes.
+
+    own / (own + other), each the mean change under the half's mask (leakage.py's), for one standard deviation either
+    way from the canonical head and a few random states. Masks are the splats' region weights, rendered.
+    """
+    from dgtalker.render import render_frame
+
+    random, n_exp = np.random.default_rng(seed), identity.n_exp
+    codes = random.normal(0, STATE_STD, (1 + STATES, n_exp + identity.n_lip)).astype(np.float32)
+    codes[0] = 0
+    codes = np.clip(codes, *identity.limits.T.astype(np.float32))
+    camera = orbit_camera(size=SIZE).to(identity.device)
+    masks = []
+    for code in codes:
+        splats = identity.gaussians(code[:n_exp], code[n_exp:])
+        upper, lower = identity.head.upper_weight, identity.head.lower_weight
+        splats.colors = torch.stack([upper, lower, torch.zeros_like(upper)], dim=-1)
+        masks.append(render_frame(splats, camera, (0.0, 0.0, 0.0)).astype(np.float32) / 255)
+    states = States(codes[:, :n_exp], codes[:, n_exp:], *(np.stack(masks)[..., i] for i in (0, 1)))
+    found = leakage(
+        lambda a_exp, a_lip, _: portrait(identity, np.concatenate([a_exp, a_lip]), camera),
+        states,
+        identity.exp_names,
+        identity.lip_names,
+    )
+    ratios = [found["coefficients"][name]["ratio"] for name in (*identity.exp_names, *identity.lip_names)]
+    return [float(1 / (1 + ratio)) if np.isfinite(ratio) else None for ratio in ratios]
+
+
+def training_ranges(coefficients: Tensor) -> np.ndarray:
+    """[K, 2] percentiles of the training frames' coefficients [T, K]."""
+    return np.percentile(coefficients.detach().cpu().numpy(), PERCENTILES, axis=0).T
+
+
+def known_ranges(identity: Identity) -> tuple[np.ndarray, str]:
+    """Ranges [K, 2] and where they come from, for an identity whose training frames are not at hand."""
+    rows = identity.descriptions
+    if len(rows) == identity.n_exp + identity.n_lip and identity.config["coefficients"].get("range_from") == TRAINING:
+        return np.array(
+            [[rows[n]["low"], rows[n]["high"]] for n in (*identity.exp_names, *identity.lip_names)]
+        ), TRAINING
+    try:
+        return voice_ranges(identity), VOICES
+    except UserError:  # no feature weights, or no voices here
+        return identity.limits.astype(np.float64), EXTREMES
+
+
+def voice_ranges(identity: Identity) -> np.ndarray:
+    """[K, 2] percentiles while the example voices speak, blinking every four seconds.
+
+    Raises UserError if there are none, or their features cannot be had.
+    """
+    from dgtalker.audio.features import extract_features
+    from dgtalker.audio.loading import FPS, load_audio
+
+    voices = sorted(EXAMPLES.glob("*.flac"))
+    if not voices:
+        raise UserError("There are no example voices in this installation.")
+    codes = []
+    for voice in voices:
+        features = extract_features(load_audio(voice)[: EXAMPLE_SECONDS * 16000], identity.feature_kind)
+        seconds = np.arange(len(features) // 2) / FPS
+        blink = np.clip(1 - np.abs(seconds % 4 - 2) / 0.15, 0, 1)
+        codes.append(np.concatenate(identity.encode(features, blink), axis=1))
+    return np.percentile(np.concatenate(codes), PERCENTILES, axis=0).T
+
+
+# -- the folder -------------------------------------------------------------------------------------------------------
+
+
+def describe_folder(folder: str | Path, progress: Progress | None = None) -> Identity:
+    """Describe the identity in `folder` and rewrite the folder in one step: a reader sees the old or the new one.
+
+    Raises UserError if it is no identity, is damaged or cannot be written.
+    """
+    folder = Path(folder).resolve()
+    identity = Identity.from_pretrained(folder)
+    strip = describe(identity, progress=progress)
+    card = folder / CARD_FILE
+    text = with_coefficients(card.read_text(encoding="utf-8"), identity) if card.is_file() else None
+    try:
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            fresh, old = staging / "new", staging / "old"
+            shutil.copytree(folder, fresh)
+            identity.save_pretrained(fresh, card=text, strip=strip)
+            Identity.from_pretrained(fresh)  # what cannot be loaded replaces nothing
+            os.rename(folder, old)
+            try:
+                os.rename(fresh, folder)
+            except OSError:
+                os.rename(old, folder)
+                raise
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"'{folder}' cannot be rewritten: {error.strerror or error}.") from error
+    identity.folder = folder
+    return identity

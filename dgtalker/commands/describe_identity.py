@@ -1,0 +1,32 @@
+"""describe-identity IDENTITY"""
+
+from dgtalker.commands import common
+
+
+def configure(parser):
+    parser.add_argument("identity", help="shipped name or folder; it is rewritten in place")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def run(args) -> None:
+    from pathlib import Path
+
+    from dgtalker.coefficients.describe import describe_folder
+    from dgtalker.errors import UserError
+    from dgtalker.identity import KIND, list_identities
+    from dgtalker.pretrained import resolve
+
+    if args.identity not in list_identities() and not Path(args.identity).is_dir():
+        raise UserError(f"There is no identity folder '{args.identity}': only one on this machine can be rewritten.")
+    with common.Progress("describe-identity") as progress:
+        identity = describe_folder(
+            resolve(args.identity, KIND), progress=lambda fraction, message: progress(fraction, 1.0, message)
+        )
+    if args.json:
+        common.print_json(identity.config["coefficients"])
+        return
+    labels = identity.labels
+    print(f"{identity.folder}: range over the {identity.config['coefficients']['range_from']}")
+    for name, row in identity.descriptions.items():
+        purity = "  -" if row["purity"] is None else f"{row['purity']:.2f}"
+        print(f"{labels[name]:50} match {row['match']:.2f}  purity {purity}  {row['low']:+.1f} .. {row['high']:+.1f}")

@@ -1,0 +1,268 @@
+"""Coefficients are ordered, turned, named and pictured without changing anything that the identity says."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dgtalker.camera import orbit_camera
+from dgtalker.coefficients import describe as module
+from dgtalker.coefficients.card import HEADING, with_coefficients
+from dgtalker.coefficients.describe import describe, describe_folder, distinct_names
+from dgtalker.coefficients.motions import Match, named_motions, recognise
+from dgtalker.coefficients.order import reorder
+from dgtalker.coefficients.texels import find_texels
+from dgtalker.errors import UserError
+from dgtalker.head.baked import BakedHead
+from dgtalker.head.template import HeadTemplate
+from dgtalker.identity import STRIP_FILE, Identity
+from dgtalker.navigation.model import Navigation, NavigationConfig
+from dgtalker.render import render_frame
+from tests.fake_identity import make_fake_identity
+
+# What the synthetic person's coefficients do before they are described, in this order.
+EXP = (
+    {"eyeBlinkLeft": 0.2, "eyeBlinkRight": 0.2},
+    {"browInnerUp": -0.5, "browOuterUpLeft": -0.5, "browOuterUpRight": -0.5},
+)
+LIP = ({"mouthLeft": 0.1, "mouthRight": -0.1}, {"mouthFunnel": 0.2, "mouthPucker": 0.2}, {"jawOpen": -0.3})
+
+
+def kept_texels(seed: int) -> torch.Tensor:
+    """Texels [N] of the 64² map that the synthetic head is made of: no hair, and some skin was never seen."""
+    template, random = HeadTemplate.load(), torch.Generator().manual_seed(seed)
+    part = template.atlas(64).texel_part
+    dropped = (part == template.part_index("skin")) & (torch.rand(len(part), generator=random) < 0.03)
+    return ((part != template.part_index("hair")) & ~dropped).nonzero()[:, 0]
+
+
+def template_head(seed: int = 0) -> BakedHead:
+    """A head on the template's map, not the template's own, whose directions are ARKit units."""
+    template, random = HeadTemplate.load(), torch.Generator().manual_seed(seed)
+    atlas, kept = template.atlas(64), kept_texels(seed)
+    corners, bary = template.triangles[atlas.texel_triangle[kept]].long(), atlas.texel_bary[kept]
+
+    def at_texels(values):
+        return torch.einsum("mi,...mic->...mc", bary, values.float()[..., corners, :])
+
+    units = dict(zip(template.expression_names, template.expression_basis, strict=True))
+    directions = [sum(units[name] * amount for name, amount in recipe.items()) for recipe in (*EXP, *LIP)]
+    count, size = len(kept), len(directions)
+    head = BakedHead(count, size, {"means": size, "log_scales": 1, "axis_angles": 1, "logit_opacities": 1, "colors": 2})
+    shape = 0.5 * torch.randn(len(template.shape_basis), generator=random)  # not the template's own head
+    head.mean_means.copy_(at_texels(template.geometry(shape)))
+    head.basis_means.copy_(at_texels(torch.stack(directions)))
+    head.weights_means[:size].copy_(torch.eye(size))
+    head.weights_means[size:].normal_(0, 0.02, generator=random)  # a little of the quadratic terms
+    head.mean_log_scales.fill_(float(np.log(0.04)))
+    head.mean_logit_opacities.fill_(3.0)
+    head.mean_colors.copy_(0.5 + 0.3 * torch.sin(9 * head.mean_means))
+    head.basis_colors.normal_(0, 0.01, generator=random)
+    head.weights_colors.normal_(0, 0.1, generator=random)
+    weights = at_texels(torch.stack([template.upper_weight, template.lower_weight], dim=-1)).half().float()
+    head.upper_weight.copy_(weights[:, 0])
+    head.lower_weight.copy_(weights[:, 1])
+    head.part.copy_(atlas.texel_part[kept])
+    return head
+
+
+def synthetic(seed: int = 0) -> Identity:
+    """An identity on that head whose encoders have random weights, and units and limits of their own."""
+    torch.manual_seed(seed)
+    navigation = Navigation(NavigationConfig(latent=16, feature_dim=80, n_exp=len(EXP), n_lip=len(LIP), hidden=16))
+    size = len(EXP) + len(LIP)
+    with torch.no_grad():
+        navigation.expression_encoder.blink.linear.normal_()
+        navigation.expression_encoder.blink.quadratic.normal_()
+        for encoder in (navigation.expression_encoder, navigation.lip_encoder):
+            encoder.audio.attention.weight.normal_(0, 0.5)  # channels are mixed here
+    navigation.set_units(
+        torch.rand(size) * 0.2 + 0.05, torch.stack([-torch.rand(size) - 0.5, torch.rand(size) + 1], -1)
+    )
+    return Identity("synthetic", navigation, template_head(seed), {"title": "No One", "feature_kind": "log-mel"})
+
+
+@pytest.fixture(scope="module")
+def described():
+    identity = synthetic()
+    strip = describe(identity, np.tile([-1.0, 2.0], (5, 1)))
+    return identity, strip
+
+
+def test_splats_find_their_texels_though_some_were_dropped():
+    head, template = template_head(), HeadTemplate.load()
+    texels = find_texels(head, template)
+    assert texels.atlas.size == 64
+    everywhere = replace(texels, texels=torch.arange(len(texels.atlas))).carried(template.vertices)
+    off = (everywhere[texels.texels] - everywhere[kept_texels(0)[texels.splats]]).norm(dim=-1)
+    assert (off == 0).float().mean() > 0.8
+    assert off.quantile(0.98) < 0.15  # dm: a texel or two
+    head.upper_weight.copy_(torch.rand(head.count))
+    assert find_texels(head, template) is None
+
+
+def test_the_jaw_comes_first_gets_its_name_and_opens(described):
+    identity, _ = described
+    rows = identity.descriptions
+    assert rows["lip1"]["name"] == "jaw opening" and rows["lip1"]["match"] > 0.9
+    assert rows["lip1"]["opens_mm"] > 1
+    assert rows["exp1"]["name"] == "brows up" and rows["exp1"]["opens_mm"] > 0
+    assert rows["exp2"]["name"] == "eyes opening"  # it was a blink: positive opens
+    assert {rows[n]["name"] for n in ("lip2", "lip3")} <= {"rounding", "spreading", "mouth to the left"}
+    assert identity.labels["lip1"] == "lip 1 · jaw opening"
+    moved = identity.frame(np.zeros(2), np.array([1.0, 0, 0])).means - identity.head.mean_means
+    lower = identity.head.lower_weight[:, None]
+    assert float((moved * lower)[:, 1].sum()) < 0  # the chin goes down
+    for group in (("exp1", "exp2"), ("lip1", "lip2", "lip3")):
+        motion = [rows[name]["motion_mm"] for name in group]
+        assert motion == sorted(motion, reverse=True)
+    assert min(rows["exp1"]["purity"], rows["lip1"]["purity"]) > 0.7
+
+
+def test_a_performance_looks_the_same_before_and_after():
+    before, after = synthetic(), synthetic()
+    describe(after, np.tile([-1.0, 2.0], (5, 1)))
+    features, blink = np.random.default_rng(0).normal(size=(40, 80)), np.linspace(0, 1, 20)
+    curves, again = before.encode(features, blink), after.encode(features, blink)
+    assert (
+        np.abs(again[0] - curves[0]).max() > 0.1 and np.abs(again[1] - curves[1]).max() > 0.1
+    )  # new numbers and signs
+    assert np.abs(curves[1]).max() > 0.4  # up to the limits, which moved along
+    camera = orbit_camera(yaw=15, size=96)
+    for t in range(0, 20, 3):
+        one, two = before.frame(curves[0][t], curves[1][t]), after.frame(again[0][t], again[1][t])
+        torch.testing.assert_close(one.means, two.means, atol=1e-5, rtol=0)
+        torch.testing.assert_close(one.colors, two.colors, atol=1e-5, rtol=0)
+        assert np.abs(render_frame(one, camera).astype(int) - render_frame(two, camera)).max() <= 1
+    w = [i.navigation.latent(*map(torch.from_numpy, c)) for i, c in ((before, curves), (after, again))]
+    torch.testing.assert_close(*w, atol=1e-4, rtol=1e-3)
+
+
+def test_reordering_there_and_back_changes_no_bit():
+    identity = synthetic()
+    kept = {key: value.clone() for key, value in identity.head.state_dict().items()}
+    order, signs = torch.tensor([1, 0, 4, 2, 3]), torch.tensor([-1.0, 1, 1, -1, -1])
+    limits = identity.limits.copy()
+    reorder(identity, order, signs)
+    np.testing.assert_allclose(identity.limits[0], -limits[1][::-1])
+    back = order.argsort()
+    reorder(identity, back, signs[back])
+    assert all(torch.equal(kept[key], value) for key, value in identity.head.state_dict().items())
+    np.testing.assert_allclose(identity.limits, limits)
+    with pytest.raises(AssertionError, match="branch"):
+        reorder(identity, torch.tensor([2, 1, 0, 3, 4]), torch.ones(5))
+
+
+def test_describing_twice_changes_nothing(described):
+    identity, strip = described
+    weights, record = identity.head.weights_means.clone(), json.dumps(identity.config["coefficients"])
+    assert describe(identity) == strip  # without ranges: those of the training, as stored
+    assert torch.equal(weights, identity.head.weights_means)
+    assert json.dumps(identity.config["coefficients"]) == record
+
+
+def test_ranges_turn_with_the_signs_and_say_where_they_come_from(described):
+    rows = described[0].descriptions
+    assert described[0].config["coefficients"]["range_from"] == "training clips"
+    assert (rows["lip1"]["low"], rows["lip1"]["high"]) == (-2.0, 1.0)  # was turned round
+    unknown = synthetic()
+    assert module.known_ranges(unknown)[1] in ("example voices", "training extremes")
+
+
+def test_the_strip_has_a_row_for_every_coefficient(described):
+    import io
+
+    from PIL import Image
+
+    identity, strip = described
+    sheet, place = np.asarray(Image.open(io.BytesIO(strip)).convert("L"), int), identity.config["coefficients"]["strip"]
+    cell, left, top = place["cell"], place["left"], place["top"]
+    assert sheet.shape == (top + 5 * cell, left + 7 * cell) and len(strip) < 200_000
+    for k in range(5):
+        cells = [sheet[top + k * cell :][:cell, left + c * cell :][:, :cell] for c in range(7)]
+        change = [np.abs(cells[c] - cells[3]).mean() for c in (6, 5)]
+        assert change[0] > change[1] > 0.1  # further out, more of it
+
+
+def test_nothing_known_is_called_mixed_and_no_two_names_are_alike():
+    template = HeadTemplate.load()
+    motions, weights = named_motions(template), torch.ones(len(template.vertices))
+    assert len({name for pair in motions.names for name in pair}) == 2 * len({pair for pair in motions.names})
+    noise = torch.randn(len(template.vertices), 3, generator=torch.Generator().manual_seed(0))
+    assert recognise(noise, motions.fields, motions.names, weights).name == "mixed"
+    assert recognise(0 * noise, motions.fields, motions.names, weights) == Match("mixed", 0.0)
+    units = dict(zip(template.expression_names, template.expression_basis, strict=True))
+    one_sided = recognise(units["mouthSmileLeft"], motions.fields, motions.names, weights)
+    assert one_sided.name == "smile (left)" and one_sided.score > 0.99
+    both = recognise(units["jawOpen"] + 2 * units["cheekPuff"], motions.fields, motions.names, weights)
+    assert {"jaw opening", "cheeks puffed"} == {both.name, both.second} or "+" in both.name
+    names = distinct_names([Match("smile", 0.9, "blink", 0.95), Match("smile", 0.8, "jaw opening", 0.9),
+                            Match("smile", 0.7), Match("mixed", 0.1), Match("mixed", 0.1)])  # fmt: skip
+    assert names == ["smile", "smile + jaw opening", "smile (2)", "mixed", "mixed (2)"]
+
+
+def test_a_head_of_another_template_is_described_without_names(tmp_path):
+    folder = make_fake_identity(tmp_path / "fake")
+    identity = describe_folder(folder)
+    again = Identity.from_pretrained(folder)
+    assert again.strip_path == folder / STRIP_FILE and again.config["coefficients"]["named_from"] == "none"
+    assert [row["name"][:5] for row in again.descriptions.values()] == ["mixed"] * 6
+    assert again.labels == identity.labels and len(set(again.labels.values())) == 6
+    assert again.exp_names == ["exp1", "exp2", "exp3"]  # what files and commands use stays
+
+
+def test_the_folder_is_rewritten_as_a_whole(tmp_path, monkeypatch):
+    folder = synthetic().save_pretrained(
+        tmp_path / "someone", np.zeros((8, 8, 3), np.uint8), "# No One\n\n## Use\n\nx\n"
+    )
+    (folder / "notes.txt").write_text("mine")
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    load = Identity.from_pretrained
+    monkeypatch.setattr(Identity, "from_pretrained", lambda f, *a, **k: fail(f) if "new" in str(f) else load(f))
+
+    def fail(folder):
+        raise UserError("cannot be loaded")
+
+    with pytest.raises(UserError, match="loaded"):
+        describe_folder(folder)
+    assert before == {p.name: p.read_bytes() for p in folder.iterdir()} and list(tmp_path.iterdir()) == [folder]
+    monkeypatch.undo()
+    describe_folder(folder)
+    assert list(tmp_path.iterdir()) == [folder]
+    assert {p.name for p in folder.iterdir()} == {*before, STRIP_FILE} and (folder / "notes.txt").read_text() == "mine"
+    card = (folder / "README.md").read_text()
+    assert card.count(HEADING) == 1 and card.index(HEADING) < card.index("## Use") and "jaw opening" in card
+    assert with_coefficients(card, Identity.from_pretrained(folder)) == card
+
+
+def test_identities_without_or_with_a_damaged_record_fall_back_to_numbers(tmp_path):
+    folder = make_fake_identity(tmp_path / "fake")
+    config = json.loads((folder / "config.json").read_text())
+    for record in (
+        None,
+        7,
+        {"exp": [], "lip": []},
+        {"exp": [{}] * 3, "lip": [{}] * 3},
+        {"exp": [1] * 3, "lip": [1] * 3},
+        {"exp": 1},
+    ):
+        (folder / "config.json").write_text(json.dumps(config | {"coefficients": record}))
+        identity = Identity.from_pretrained(folder)
+        assert identity.descriptions == {} and identity.strip_path is None
+        assert identity.labels["exp2"] == "exp 2" and identity.labels["lip3"] == "lip 3"
+
+
+def test_the_command(tmp_path, capsys):
+    from dgtalker import cli
+
+    folder = make_fake_identity(tmp_path / "fake")
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    assert cli.main(["describe-identity", str(folder)]) == 0
+    assert "lip 1 · mixed" in capsys.readouterr().out
+    assert cli.main(["describe-identity", str(copy), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["lip"]) == 3
+    assert cli.main(["describe-identity", "owner/somebody"]) == 2
+    assert "owner/somebody" in capsys.readouterr().err
