@@ -10,6 +10,7 @@ w is interpretable, inversion is well-conditioned and directions in w are nearly
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -30,7 +31,7 @@ RESIDUALS = {"offset": 3, "color": 3, "log_scale": 3, "axis_angle": 3, "logit_op
 # How far a residual may go, per channel group; offsets have their own bounds (decimetres).
 RESIDUAL_RANGE = {"color": 1.0, "log_scale": 1.5, "axis_angle": 1.0, "logit_opacity": 6.0}
 # The hair shell differs so much between styles that free convolutions memorise it: there the linear path leads.
-HAIR_RANGE = {"color": 0.15, "log_scale": 0.5, "axis_angle": 0.5, "logit_opacity": 1.0}
+HAIR_RANGE = {"color": 0.2, "log_scale": 0.5, "axis_angle": 0.5, "logit_opacity": 1.0}
 # Share of the expression that the convolutions see: it moves the surface, and hardly changes what is on it.
 EXPRESSION_STYLE = 0.3
 # Walls close behind the skin: splats as wide as elsewhere would show through it where the surface slants.
@@ -44,14 +45,16 @@ class GeneratorConfig:
     map_size: int = 128  # side of the UV map in texels
     channels: tuple[int, ...] = (96, 96, 64, 48, 32)  # of the convolutions at 8, 16, ... map_size
     appearance_dim: int = 56  # colour components in w
-    hair_dim: int = 24  # hair shell components in w
+    hair_dim: int = 32  # hair shell components in w
     z_dim: int = 200  # inputs of the mapping network
+    z_choices: tuple[tuple[int, int, float], ...] = ()  # z[start:stop] chooses one of several: (start, stop, sharpness)
     mapping_hidden: int = 256  # hidden units of the mapping network's residual
     max_offset: float = 0.12  # bound of a residual offset on the head, decimetres
     max_hair_offset: float = 0.08  # bound of a residual offset in the hair shell, decimetres
 
     def __post_init__(self):
         object.__setattr__(self, "channels", tuple(self.channels))
+        object.__setattr__(self, "z_choices", tuple(tuple(choice) for choice in self.z_choices))
         if 8 * 2 ** (len(self.channels) - 1) != self.map_size:
             raise UserError(f"A generator with {len(self.channels)} levels does not paint a {self.map_size}² map.")
 
@@ -68,10 +71,15 @@ class GeneratorConfig:
 
 
 class Mapping(nn.Module):
-    """z -> w: a linear map plus a small residual network (which starts at zero)."""
+    """z -> w: a linear map plus a small residual network (which starts at zero).
 
-    def __init__(self, z_dim: int, w_dim: int, hidden: int):
+    Some coordinates of z choose between things that do not mix, such as hair styles: softmax turns a normal draw into
+    a choice, scaled like the standardised one-hot vectors of the training people.
+    """
+
+    def __init__(self, z_dim: int, w_dim: int, hidden: int, choices: Sequence[tuple[int, int, float]] = ()):
         super().__init__()
+        self.choices = tuple(choices)
         self.linear = nn.Linear(z_dim, w_dim)
         self.residual = nn.Sequential(
             nn.Linear(z_dim, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, w_dim)
@@ -79,7 +87,17 @@ class Mapping(nn.Module):
         nn.init.zeros_(self.residual[-1].weight)
         nn.init.zeros_(self.residual[-1].bias)
 
+    def chosen(self, z: Tensor) -> Tensor:  # [...,Z] -> [...,Z]
+        """z with its choices made."""
+        z = z.clone()
+        for start, stop, sharpness in self.choices:
+            share = (sharpness * z[..., start:stop]).softmax(-1)
+            p = 1 / (stop - start)
+            z[..., start:stop] = (share - p) / (p * (1 - p)) ** 0.5
+        return z
+
     def forward(self, z: Tensor) -> Tensor:  # [B,Z] -> [B,W]
+        z = self.chosen(z)
         return self.linear(z) + self.residual(z)
 
 
@@ -147,13 +165,24 @@ class Generator(nn.Module):
         # Hair shell: offset in the texel's frame (3), logit opacity (1) and log-scale along t and b (2) per component.
         self.hair_basis = nn.Parameter(torch.zeros(config.hair_dim, hair, 6))
         self.synthesis = Synthesis(self.w_dim, config.channels, sum(RESIDUALS.values()))
-        self.mapping = Mapping(config.z_dim, self.w_dim, config.mapping_hidden)
+        self.mapping = Mapping(config.z_dim, self.w_dim, config.mapping_hidden, config.z_choices)
 
     # ---- latents ----
 
     def truncation(self, w: Tensor, psi: float = 0.7) -> Tensor:  # [...,W] -> [...,W]
-        """Pull w towards the mean head at rest: psi = 1 leaves it, 0 gives the mean."""
-        return self.w_mean + psi * (w - self.w_mean)
+        """Pull w towards the mean head at rest: psi = 1 leaves it, 0 gives the mean. Hair stays: the mean of all styles
+        is none."""
+        out = self.w_mean + psi * (w - self.w_mean)
+        out[..., self.slices["hair"]] = w[..., self.slices["hair"]]
+        return out
+
+    @torch.no_grad()
+    def sample(self, count: int, seed: int = 0, psi: float = 0.8) -> Tensor:  # [count,W]
+        """Latents of random people at rest, truncated by `psi`; the same for the same seed."""
+        z = torch.randn(count, self.config.z_dim, generator=torch.Generator().manual_seed(seed))
+        w = self.truncation(self.mapping(z.to(self.w_mean.device)), psi)
+        w[:, self.slices["expression"]] = 0
+        return w
 
     def w_from_geometry(self, shape: Tensor | None = None, expression: Tensor | None = None) -> Tensor:
         """Template coefficients -> w, with everything not given at the mean.
