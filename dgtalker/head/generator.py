@@ -60,7 +60,7 @@ class GeneratorConfig:
 
     @staticmethod
     def preset(name: str, **changes) -> GeneratorConfig:
-        """"fast": 128² map, for CPUs; "full": 256² map, for GPUs."""
+        """ "fast": 128² map, for CPUs; "full": 256² map, for GPUs."""
         presets = {
             "fast": GeneratorConfig(),
             "full": GeneratorConfig(map_size=256, channels=(256, 256, 256, 128, 96, 64)),
@@ -157,7 +157,7 @@ class Generator(nn.Module):
         self.offset_mean = nn.Parameter(torch.zeros(n, 3))  # in the texel's frame (t, b, n), decimetres
         inner = torch.tensor([name in INNER_PARTS for name in template.part_names])[part]
         log_scales = footprint_log_scales(
-            self.surface.positions(rest[None])[0], self.surface.frames(rest[None])[0][0], rowcol, part
+            self.surface.positions(rest[None])[0], self.surface.frames(rest[None])[0][0], texel_steps(rowcol, part)
         )
         self.log_scale_mean = nn.Parameter(log_scales - 0.5 * inner[:, None])
         self.axis_angle_mean = nn.Parameter(torch.zeros(n, 3))
@@ -322,11 +322,27 @@ def atlas_fingerprint(template: HeadTemplate, map_size: int) -> str:
     return hashlib.sha256(place.contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
+def texel_steps(rowcol: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
+    """Neighbours in the map, one step right, left, down and up: index [4,N] and whether there is one [4,N].
+
+    Args:
+        rowcol: [N,2] place of each texel in the map. part: [N]; charts of different parts never touch.
+    """
+    size = int(rowcol.max()) + 2
+    table = torch.full((size, size), -1, dtype=torch.long)
+    table[rowcol[:, 0], rowcol[:, 1]] = torch.arange(len(rowcol))
+    near = rowcol + torch.tensor([[0, 1], [0, -1], [1, 0], [-1, 0]])[:, None]
+    inside = (near >= 0).all(-1)
+    near = near.clamp(0, size - 1)
+    other = table[near[..., 0], near[..., 1]]
+    there = inside & (other >= 0)
+    return other.clamp_min(0), there & (part[other.clamp_min(0)] == part)
+
+
 def footprint_log_scales(
     positions: Tensor,
     frames: Tensor,
-    rowcol: Tensor,
-    part: Tensor,
+    steps: tuple[Tensor, Tensor],
     seen: Tensor | None = None,
     cover: float = 0.7,
     thin: float = 0.25,
@@ -335,27 +351,19 @@ def footprint_log_scales(
     texel along t and b, `thin` x the smaller one along the normal.
 
     Args:
-        positions: [N,3]. frames: [N,3,3]. rowcol: [N,2] place of each texel in the map. part: [N]; charts of different
-            parts never touch. seen: [N] bool, texels that count as neighbours (default all).
+        positions: [N,3]. frames: [N,3,3]. steps: from `texel_steps`. seen: [N] bool, texels that count as neighbours
+            (default all).
     """
-    seen = torch.ones_like(part, dtype=torch.bool) if seen is None else seen
-    size = int(rowcol.max()) + 2
-    table = torch.full((size, size), -1, dtype=torch.long)
-    table[rowcol[:, 0], rowcol[:, 1]] = torch.arange(len(rowcol))
-    squares = torch.zeros(len(part), 2)
-    for step in ((0, 1), (1, 0)):
-        found = torch.zeros(len(part), 2)
-        count = torch.zeros(len(part), 1)
-        for sign in (1, -1):
-            near = rowcol + sign * torch.tensor(step)
-            other = table[near[:, 0].clamp(0, size - 1), near[:, 1].clamp(0, size - 1)]
-            ok = (other >= 0) & (near >= 0).all(1) & (part[other.clamp_min(0)] == part) & seen[other.clamp_min(0)]
-            gap = positions[other.clamp_min(0)] - positions
-            ok &= gap.norm(dim=-1) < 0.3  # a longer step jumps to another chart
-            along = (frames.mT @ gap[..., None])[..., 0][:, :2].abs()
-            found += along * ok[:, None]
-            count += ok[:, None]
-        mean = found / count.clamp_min(1)
+    other, there = steps
+    gap = positions[other] - positions  # [4,N,3]
+    there = there & (gap.square().sum(-1) < 0.3**2)  # a longer step jumps to another chart
+    if seen is not None:
+        there = there & seen[other]
+    along = (frames[None, :, :, :2] * gap[..., None]).sum(-2).abs() * there[..., None]  # [4,N,2]
+    squares = torch.zeros(len(positions), 2)
+    for pair in (slice(0, 2), slice(2, 4)):
+        count = there[pair].sum(0)[:, None]
+        mean = along[pair].sum(0) / count.clamp_min(1)
         typical = mean[count[:, 0] > 0].median() if (count > 0).any() else torch.tensor(0.03)
         squares += torch.where(count > 0, mean, typical / 2**0.5).square()
     extent = squares.sqrt().clamp(0.004, 0.12) * cover

@@ -159,7 +159,8 @@ def sample_person(rng: np.random.Generator, assets: PersonAssets) -> Person:
     first = int(rng.choice(len(chance), p=chance / chance.sum()))
     second = int(rng.choice(len(chance), p=np.sqrt(chance) / np.sqrt(chance).sum()))
     # Pale skins are bright already: light must leave them room below white.
-    tint = (rng.uniform(0.9, 1.12) if tone == "dark" else rng.uniform(0.82, 1.0)) * (1 + rng.normal(0, [0.035, 0.012, 0.035]))
+    tint = rng.uniform(0.9, 1.12) if tone == "dark" else rng.uniform(0.82, 1.0)
+    tint = tint * (1 + rng.normal(0, [0.035, 0.012, 0.035]))
 
     grey = shape.age > 0.7 and rng.random() < 0.6
     weights = (

@@ -1,9 +1,9 @@
 """Training of the generative prior on synthetic people: one command, resumable at any moment.
 
-    0. people: UV targets and pictures, cached on disk          (people_cache.py)
-       the linear path in closed form, hence every person's w   (linear_path.py)
-    1. uv: all attributes supervised in the UV map, no rendering; then the mapping network z -> w
-    2. views: image losses against the pictures, through the renderer
+0. people: UV targets and pictures, cached on disk          (people_cache.py)
+   the linear path in closed form, hence every person's w   (linear_path.py)
+1. uv: all attributes supervised in the UV map, no rendering; then the mapping network z -> w
+2. views: image losses against the pictures, through the renderer
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class PriorConfig:
 
     @staticmethod
     def preset(name: str, output: Path, **changes) -> PriorConfig:
-        """"cpu" (about 40 minutes on two cores) or "gpu"."""
+        """ "cpu" (about 40 minutes on two cores) or "gpu"."""
         if name == "cpu":
             base = PriorConfig(output)
         elif name == "gpu":
