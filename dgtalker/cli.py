@@ -23,6 +23,7 @@ COMMANDS = {  # command -> its line in --help
     "export": "the splats of an identity as .ply",
     "preprocess": "video of one person to a data set",
     "create-identity": "a data set to an identity",
+    "synthesize-people": "synthetic people to train the prior on",
     "train-prior": "train the prior on synthetic people",
     "synthesize-performance": "a talking video of a synthetic person",
     "evaluate": "measure an identity on held-out clips",

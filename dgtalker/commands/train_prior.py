@@ -5,11 +5,12 @@ from pathlib import Path
 from dgtalker.commands import common
 from dgtalker.material import find_material
 
-TIME_BOXES = ("people_minutes", "capture_minutes", "uv_minutes", "view_minutes")
+TIME_BOXES = ("people_minutes", "uv_minutes", "view_minutes")
 
 
 def configure(parser):
     parser.add_argument("-o", "--output", required=True, metavar="DIR")
+    parser.add_argument("--people", metavar="FOLDER", help="of synthesize-people; who is missing is made")
     parser.add_argument(
         "--makehuman",
         metavar="DIR",
@@ -27,6 +28,8 @@ def run(args) -> None:
 
     makehuman = Path(args.makehuman) if args.makehuman else find_material("data", "makehuman")
     changes = {"resume": args.resume, "seed": args.seed, "makehuman": makehuman}
+    if args.people:
+        changes["people_folder"] = common.check_output_folder(args.people)
     config = PriorConfig.preset(args.preset, output, **changes)
     if args.max_minutes is not None:
         factor = common.positive_minutes(args.max_minutes) / sum(getattr(config, name) for name in TIME_BOXES)

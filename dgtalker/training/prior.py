@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field, replace
@@ -20,15 +19,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dgtalker.errors import UserError
-from dgtalker.head.generator import Generator, GeneratorConfig, template_fingerprint
+from dgtalker.head.generator import Generator, GeneratorConfig
 from dgtalker.head.template import HeadTemplate
 from dgtalker.render import render
 from dgtalker.training import common
-from dgtalker.training.expressions import factors_from_expression, sample_expression
+from dgtalker.training.expressions import factors_from_expression
 from dgtalker.training.image_loss import image_loss, psnr
 from dgtalker.training.linear_path import LinearPath, fit_linear_path
-from dgtalker.training.people_cache import HELD_OUT, PeopleCache, PeopleSource, SyntheticPeople, TexelTargets, Views
+from dgtalker.training.people_cache import HELD_OUT, PeopleConfig, PeopleSource, SyntheticPeople, TexelTargets, Views
+from dgtalker.training.people_folder import open_people
+from dgtalker.training.people_making import make_people, wanted_people
 from dgtalker.training.prior_losses import SmoothnessPairs, regularisers, uv_loss
+from dgtalker.training.recorded_expressions import recorded_expressions
 
 STATE_FILE = "state.safetensors"
 STOPPED = "Stopped; the same command with --resume continues."
@@ -38,23 +40,24 @@ STOPPED = "Stopped; the same command with --resume continues."
 class PriorConfig:
     """Settings of train-prior."""
 
-    output: Path  # folder of the prior, of its training state and of its cache
-    makehuman: Path | None = None  # folder with MakeHuman skins, hair, eyes, ... (CC0)
+    output: Path  # folder of the prior and of its training state
+    people_folder: Path | None = None  # of synthesize-people; None: a folder of the output
+    makehuman: Path | None = None  # folder with MakeHuman skins, hair, eyes, ... (CC0), to make missing people
     resume: bool = False  # continue from the folder's state
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)  # size of the generator
     seed: int = 0  # of people, weights and batches
     people: int = 480  # people with UV targets, at most
-    people_minutes: float = 5.0  # time for their UV targets
-    captured: int = 160  # of these, people with pictures, at most
-    capture_minutes: float = 6.0  # time for their pictures
+    captured: int = 320  # of these, people with pictures, at most
+    people_minutes: float = 15.0  # time to make those who are missing
+    workers: int | None = None  # processes to make them, of 1 GB each; None: one a core
     held_out: int = 8  # further people, never trained on, to measure with
-    expressions: int = 2  # expressions per person, both for UV targets and pictures
+    expressions: int = 3  # expressions per person, both for UV targets and pictures
     views: int = 4  # pictures per expression
     image_size: int = 256  # side of the pictures in pixels
     uv_minutes: float = 4.0  # stage 1
     uv_steps: int = 4000  # stage 1, at most
     uv_batch: int = 4  # people per step in stage 1
-    view_minutes: float = 25.0  # stage 2
+    view_minutes: float = 45.0  # stage 2
     view_steps: int = 20000  # stage 2, at most
     view_batch: int = 1  # people per step in stage 2
     views_per_step: int = 2  # pictures of each of them
@@ -66,24 +69,23 @@ class PriorConfig:
 
     @staticmethod
     def preset(name: str, output: Path, **changes) -> PriorConfig:
-        """ "cpu" (about 40 minutes on two cores) or "gpu"."""
+        """ "cpu" (an hour on two cores) or "gpu"."""
         if name == "cpu":
             base = PriorConfig(output)
         elif name == "gpu":
             base = PriorConfig(
-                output, generator=GeneratorConfig.preset("full"), people=2000, people_minutes=60, captured=1000,
-                capture_minutes=120, image_size=512, uv_minutes=30, uv_steps=20000, uv_batch=16, view_minutes=600,
+                output, generator=GeneratorConfig.preset("full"), people=2000, captured=1000,
+                people_minutes=180, image_size=512, uv_minutes=30, uv_steps=20000, uv_batch=16, view_minutes=600,
                 view_steps=200000, view_batch=8, device="cuda" if torch.cuda.is_available() else "cpu",
             )  # fmt: skip
         else:
             raise UserError(f"There is no preset '{name}': choose cpu or gpu.")
         return replace(base, **changes)
 
-    def cache_key(self, template: HeadTemplate) -> str:
-        """Name of the cache folder: what the cached people depend on."""
-        parts = (2, template_fingerprint(template), self.generator.map_size, self.image_size, self.seed,
-                 self.expressions, self.views)  # fmt: skip
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+    @property
+    def people_config(self) -> PeopleConfig:
+        """What is made of every person."""
+        return PeopleConfig(self.seed, self.generator.map_size, self.image_size, self.expressions, self.views)
 
 
 def train_prior(
@@ -123,9 +125,11 @@ class _Run:
         if source is None:
             if config.makehuman is None:
                 raise UserError("Synthetic people need --makehuman, the folder with MakeHuman's skins, hair and eyes.")
-            source = SyntheticPeople(config.makehuman, self.template, config.generator.map_size)
+            source = SyntheticPeople(config.makehuman, config.generator.map_size, template)
         self.source = source
-        self.cache = PeopleCache(self.output / "cache" / config.cache_key(self.template), source, config.seed)
+        folder = Path(config.people_folder or self.output / "people")
+        recorded = recorded_expressions(folder, source.expression_names)
+        self.cache = open_people(folder, source, config.people_config, self.template, recorded)
         self.saved, self.values = self._load()
         self.checkpoint_due = common.Every(config.checkpoint_seconds)
         self.measure_due = common.Every(config.measure_seconds)
@@ -185,38 +189,23 @@ class _Run:
         self._save(None, stage=stage, step=0, used_s=0.0)
 
     def _make_people(self) -> None:
-        config, values = self.config, self.values
+        config, values, cache = self.config, self.values, self.cache
+        wanted = wanted_people(config.people, config.captured, config.held_out)
+        if values["people"] is not None:  # the same people as before, however long they take
+            wanted = wanted_people(values["people"], values["captured"], config.held_out)
+        box = common.TimeBox(config.people_minutes if values["people"] is None else math.inf)
+        must = min(len(wanted), config.held_out + 4)
+        make_people(cache, wanted[:must], config.workers, self.progress, self.stop)
+        make_people(cache, wanted, config.workers, self.progress, self.stop, lambda: box.over)
+        here = [(i, pictures) for i, pictures in wanted if cache.has(i, pictures)]
+        values["people"] = sum(i < HELD_OUT for i, _ in here)
+        values["captured"] = sum(i < HELD_OUT and pictures for i, pictures in here)
+        self.log(stage="people", people=values["people"], captured=values["captured"], seconds=round(box.used_s, 1))
         held_out = [HELD_OUT + i for i in range(config.held_out)]
-        jobs = (
-            ("people", config.people, config.people_minutes, self._texels),
-            ("captured", config.captured, config.capture_minutes, self._views),
-        )
-        made = {}
-        for name, count, minutes, make in jobs:
-            # On resuming, the same people as before, however long they take.
-            wanted = values[name] if values[name] is not None else min(count, len(made.get("people", range(count))))
-            box = common.TimeBox(minutes if values[name] is None else math.inf)
-            made[name + "_held_out"] = [make(i) for i in held_out]
-            made[name] = []
-            for index in range(wanted):
-                if box.over and index >= 4:
-                    break
-                if self.stop():
-                    self._stop_here()
-                made[name].append(make(index))
-                self.progress(index + 1, wanted, f"{name} (UV targets)" if name == "people" else f"{name} (pictures)")
-            values[name] = len(made[name])
-            self.log(stage=name, count=values[name], seconds=round(box.used_s, 1))
-        self.people: list[TexelTargets] = made["people"]
-        self.people_held_out: list[TexelTargets] = made["people_held_out"]
-        self.pictures: list[Views] = made["captured"]
-        self.pictures_held_out: list[Views] = made["captured_held_out"]
-
-    def _texels(self, index: int) -> TexelTargets:
-        return self.cache.texels(index, self.config.expressions)
-
-    def _views(self, index: int) -> Views:
-        return self.cache.views(index, self.config.image_size, self.config.expressions, self.config.views)
+        self.people: list[TexelTargets] = [cache.texels(i) for i in range(values["people"])]
+        self.people_held_out: list[TexelTargets] = [cache.texels(i) for i in held_out]
+        self.pictures: list[Views] = [cache.views(i) for i in range(values["captured"])]
+        self.pictures_held_out: list[Views] = [cache.views(i) for i in held_out]
 
     def _make_generator(self) -> None:
         config = self.config
@@ -225,7 +214,7 @@ class _Run:
         names = self.source.expression_names
         z_dim = len(self.people[0].factors) + len(names)
         generator = Generator(replace(config.generator, z_dim=z_dim), self.template)
-        sample = np.stack([sample_expression(np.random.default_rng([config.seed, 8, i]), names) for i in range(500)])
+        sample = np.stack([self.cache.draw_expression(np.random.default_rng([config.seed, 8, i])) for i in range(500)])
         path: LinearPath = fit_linear_path(generator, self.people, torch.from_numpy(sample))
         self.w_rest = torch.stack([path.encode(generator, p) for p in self.people])  # [P,W]
         held_out = [path.encode(generator, p) for p in self.people_held_out]
@@ -323,8 +312,7 @@ class _Run:
             mapping.linear.bias.copy_(solution[-1])
             mapping.linear.weight[:, :n_person] = solution[:-1].T.to(mapping.linear.weight)
         optimizer = torch.optim.AdamW(mapping.parameters(), lr=1e-3, weight_decay=1e-2)
-        names = self.source.expression_names
-        bank = np.stack([sample_expression(self.rng, names) for _ in range(max(500, 2 * config.mapping_steps))])
+        bank = np.stack([self.cache.draw_expression(self.rng) for _ in range(max(500, 2 * config.mapping_steps))])
         for step in range(config.mapping_steps):
             if self.stop():  # a few seconds' work: it starts again from the state saved before it
                 raise common.TrainingStopped(STOPPED)
@@ -387,7 +375,7 @@ class _Run:
         image = torch.zeros((), device=config.device)
         for item, (_, views, _, pick) in enumerate(chosen):
             pictures, _ = render(gaussians[item], views.cameras[pick].to(config.device))
-            target = views.images[pick].to(config.device).float() / 255
+            target = views.images(pick).to(config.device).float() / 255
             image = image + image_loss(pictures, target) / len(chosen)
         parts = {"image": image, **regularisers(generator, attributes, self.pairs)}
         if step % 4 == 0:  # the true surface keeps holding the splats, most of all where no picture looks
@@ -409,7 +397,7 @@ class _Run:
                 face = int(views.expression_index[i])
                 gaussians = self.generator(self._w(w_rest[None], views.expressions[face][None]))[0]
                 picture = render(gaussians, views.cameras[[i]].to(self.config.device))[0][0].cpu().clamp(0, 1)
-                target = views.images[i].float() / 255
+                target = views.images([i])[0].float() / 255
                 scores["side" if i % 2 else "front"].append(psnr(picture, target))
                 truth.append(target.numpy())
                 ours.append(picture.numpy())

@@ -3,69 +3,15 @@ import json
 import numpy as np
 import pytest
 import torch
-from fake_template import fake_template
+from fake_people import TEMPLATE, TINY, FakePeople, settings
 
 from dgtalker.errors import UserError
-from dgtalker.gaussians import Gaussians
-from dgtalker.head.generator import Generator, GeneratorConfig
-from dgtalker.render import render
+from dgtalker.head.generator import Generator
 from dgtalker.training import common, contact_sheet
 from dgtalker.training.expressions import expression_from_factors, factors_from_expression, sample_expression
 from dgtalker.training.linear_path import fit_linear_path, whitened_pca
 from dgtalker.training.people_cache import PeopleCache
 from dgtalker.training.prior import PriorConfig, train_prior
-
-SIZE = 32
-TINY = GeneratorConfig(map_size=SIZE, channels=(8, 8, 4), appearance_dim=8, hair_dim=4, mapping_hidden=8)
-TEMPLATE = fake_template()
-
-
-class FakePeople:
-    """Balls with two colour factors and hair that is long or absent; exactly linear but for the hair's opacity."""
-
-    expression_names = TEMPLATE.expression_names
-
-    def __init__(self):
-        self.atlas = TEMPLATE.atlas(SIZE)
-        self.corners = TEMPLATE.triangles[self.atlas.texel_triangle].long()
-        self.made = 0
-
-    def sample(self, rng):
-        return rng.standard_normal(8).astype(np.float32)
-
-    def factors(self, person):
-        return person
-
-    def shape(self, person):
-        return person[:5]
-
-    def texels(self, person, expression):
-        self.made += 1
-        vertices = TEMPLATE.vertices + torch.tensordot(torch.from_numpy(person[:5]), TEMPLATE.shape_basis, 1)
-        vertices = vertices + torch.tensordot(torch.from_numpy(expression), TEMPLATE.expression_basis, 1)
-        positions = (vertices[self.corners] * self.atlas.texel_bary[..., None]).sum(1)
-        ramp = self.atlas.texel_rowcol[:, 1:].float() / SIZE
-        color = torch.tensor([0.6, 0.5, 0.4]) + 0.1 * person[5] * ramp + 0.1 * person[6] * (1 - ramp)
-        hair = self.atlas.texel_part == 2
-        opacity = torch.where(hair & bool(person[7] < 0), 0.0, 1.0)
-        return {"positions": positions, "color": color, "opacity": opacity}
-
-    def capture(self, person, expressions, cameras):
-        made = self.texels(person, expressions[0])
-        n = len(made["color"])
-        ball = Gaussians(
-            made["positions"], torch.tensor([[1.0, 0, 0, 0]]).expand(n, 4), torch.full((n, 3), 0.07),
-            made["opacity"] * 0.9, made["color"],
-        )  # fmt: skip
-        return render(ball, cameras, backend="reference")[0].numpy()
-
-
-def settings(folder, **changes):
-    values = dict(
-        generator=TINY, people=6, captured=3, held_out=1, image_size=24, uv_steps=12, view_steps=8, mapping_steps=20,
-        uv_minutes=60, view_minutes=60, people_minutes=60, capture_minutes=60, uv_batch=2, checkpoint_seconds=1e9,
-    )  # fmt: skip
-    return PriorConfig(folder, **(values | changes))
 
 
 def test_expressions_and_their_factors():
@@ -93,7 +39,7 @@ def test_whitened_pca_finds_the_directions():
 
 
 def test_linear_path_reproduces_people_and_bounds_w(tmp_path):
-    cache = PeopleCache(tmp_path, FakePeople(), 0)
+    cache = PeopleCache(tmp_path, FakePeople())
     people = [cache.texels(i) for i in range(12)]
     generator = Generator(TINY, TEMPLATE)
     path = fit_linear_path(generator, people, torch.rand(50, 52))
@@ -106,18 +52,6 @@ def test_linear_path_reproduces_people_and_bounds_w(tmp_path):
         assert (out["logit_opacities"][0].sigmoid() - person.opacity.float() / 255).abs().max() < 0.05
         assert w.abs().max() < 5
     assert generator.w_mean[generator.slices["expression"]].abs().max() == 0
-
-
-def test_people_are_cached_and_the_same_every_time(tmp_path):
-    source = FakePeople()
-    first = PeopleCache(tmp_path / "a", source, 3).texels(5)
-    count = source.made
-    again = PeopleCache(tmp_path / "a", source, 3).texels(5)
-    assert source.made == count
-    other = PeopleCache(tmp_path / "b", source, 3).texels(5)
-    for copy in (again, other):
-        assert torch.equal(copy.positions, first.positions) and torch.equal(copy.expressions, first.expressions)
-    assert not torch.equal(PeopleCache(tmp_path / "c", source, 4).texels(5).factors, first.factors)
 
 
 def test_training_learns_and_writes_a_prior(tmp_path):

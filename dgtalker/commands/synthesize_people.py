@@ -1,0 +1,60 @@
+"""synthesize-people FOLDER"""
+
+from pathlib import Path
+
+from dgtalker.commands import common
+from dgtalker.material import find_material
+
+
+def configure(parser):
+    parser.add_argument("folder", metavar="FOLDER", help="gets the people; what it has already is kept")
+    parser.add_argument(
+        "--makehuman",
+        metavar="DIR",
+        help="MakeHuman's skins, hair, eyes, teeth ... (CC0); default: $DGTALKER_SHARED/data/makehuman",
+    )
+    parser.add_argument(
+        "--performances",
+        nargs="+",
+        metavar="CLIP",
+        default=[],
+        help="clips of real faces, or folders of them, for a quarter of the expressions; FOLDER remembers them",
+    )
+    parser.add_argument("--people", type=int, default=480, help="training people, default 480")
+    parser.add_argument("--captured", type=int, default=320, help="of these, with pictures, default 320")
+    parser.add_argument("--held-out", type=int, default=40, help="further people never trained on, default 40")
+    parser.add_argument("--expressions", type=int, default=3, help="expressions of each, default 3 (the first at rest)")
+    parser.add_argument("--views", type=int, default=4, help="pictures of each expression, default 4")
+    parser.add_argument("--map-size", type=int, choices=[64, 128, 256], default=128, help="of the UV map, default 128")
+    parser.add_argument("--image-size", type=common.size, default=256, help="pixels, default 256")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed makes the same people")
+    parser.add_argument("--workers", type=int, help="processes of 1 GB each, default one a core")
+
+
+def run(args) -> None:
+    folder = common.check_output_folder(args.folder)
+    from dgtalker.errors import UserError
+    from dgtalker.head.template import HeadTemplate
+    from dgtalker.training.common import stop_on_interrupt
+    from dgtalker.training.people_cache import PeopleConfig, SyntheticPeople
+    from dgtalker.training.people_folder import open_people
+    from dgtalker.training.people_making import make_people, wanted_people
+    from dgtalker.training.recorded_expressions import recorded_expressions
+
+    for name in ("expressions", "views", "workers"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f"--{name} must be at least 1, not {getattr(args, name)}.")
+    wanted = wanted_people(args.people, args.captured, args.held_out)
+    makehuman = Path(args.makehuman) if args.makehuman else find_material("data", "makehuman")
+    if makehuman is None:
+        raise UserError("Synthetic people need --makehuman, the folder with MakeHuman's skins, hair and eyes.")
+    config = PeopleConfig(args.seed, args.map_size, args.image_size, args.expressions, args.views)
+    template = HeadTemplate.load()
+    source = SyntheticPeople(makehuman, args.map_size)
+    with stop_on_interrupt() as stop:
+        with common.Progress("performances") as progress:
+            recorded = recorded_expressions(folder, template.expression_names, args.performances, progress, stop)
+        cache = open_people(folder, source, config, template, recorded)
+        with common.Progress("people") as progress:
+            make_people(cache, wanted, args.workers, progress, stop)
+    print(cache.folder)
