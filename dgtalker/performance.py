@@ -167,7 +167,7 @@ def natural_blinks(frames: int, seed: int = 0, rate: float = 15.0, fps: float = 
         rising = np.clip((start + fall + hold + rise - time) / rise, 0.0, 1.0)
         lid = np.minimum(falling, rising)
         signal = np.maximum(signal, depth * lid * lid * (3.0 - 2.0 * lid))
-        pause = mean * math.exp(rng.normal(-(spread**2) / 2, spread))
+        pause = mean * math.exp(rng.normal(-spread**2 / 2, spread))
         start += max(pause, 0.5)
     return signal.astype(np.float32)
 

@@ -26,15 +26,8 @@ QUICK = CreateConfig(
     tuning=TuningConfig(max_steps=20),
     all_frames=AllFramesConfig(rank=6, max_steps=10),
     navigation=NavigationTrainingConfig(
-        n_exp=2,
-        n_lip=3,
-        hidden=16,
-        warm_steps=120,
-        image_steps=10,
-        clips=3,
-        run=24,
-        purify=PurifyConfig(states=1, steps=200),
-        anchor=AnchorConfig(steps=10),
+        n_exp=2, n_lip=3, hidden=16, warm_steps=120, image_steps=10, clips=3, run=24,
+        purify=PurifyConfig(states=1, steps=200), anchor=AnchorConfig(steps=10),
     ),
     baking=BakingConfig(samples=80, ranks=RANKS, held_out=6, min_opacity=0.0),
 )
