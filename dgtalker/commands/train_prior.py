@@ -1,5 +1,9 @@
-"""train-prior -o DIR"""
+"""train-prior -o DIR
 
+On several processes or GPUs: torchrun --nproc-per-node N -m dgtalker train-prior -o DIR --view-batch N
+"""
+
+import math
 from pathlib import Path
 
 from dgtalker.commands import common
@@ -18,22 +22,51 @@ def configure(parser):
     )
     parser.add_argument("--preset", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--max-minutes", type=common.number, help="shorten or lengthen every stage to fit")
+    parser.add_argument("--uv-steps", type=int, metavar="N", help="steps of the first stage, whatever time they take")
+    parser.add_argument("--view-steps", type=int, metavar="N", help="steps of the second stage, likewise")
+    parser.add_argument(
+        "--view-batch",
+        type=int,
+        metavar="N",
+        help="people per step of the second stage, all processes together; default one, or 8 on a GPU, and at least "
+        "one a process",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "float32", "bfloat16"],
+        default="auto",
+        help="of the convolutions; auto takes the faster one on a GPU and float32 on a CPU",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="go on where the last run in DIR stopped")
 
 
 def run(args) -> None:
     output = common.check_output_folder(args.output)
-    from dgtalker.training.prior import PriorConfig, train_prior
+    from dgtalker.errors import UserError
+    from dgtalker.training.ranks import share_cores, world_size
+
+    share_cores()  # before numba is imported
+    from dgtalker.training.prior import train_prior
+    from dgtalker.training.prior_config import PriorConfig
 
     makehuman = Path(args.makehuman) if args.makehuman else find_material("data", "makehuman")
-    changes = {"resume": args.resume, "seed": args.seed, "makehuman": makehuman}
+    changes = {"resume": args.resume, "seed": args.seed, "makehuman": makehuman, "precision": args.precision}
     if args.people:
         changes["people_folder"] = common.check_output_folder(args.people)
     config = PriorConfig.preset(args.preset, output, **changes)
     if args.max_minutes is not None:
         factor = common.positive_minutes(args.max_minutes) / sum(getattr(config, name) for name in TIME_BOXES)
-        boxes = {name: factor * getattr(config, name) for name in TIME_BOXES}
-        config = PriorConfig.preset(args.preset, output, **changes, **boxes)
+        changes |= {name: factor * getattr(config, name) for name in TIME_BOXES}
+    for name in ("uv_steps", "view_steps", "view_batch"):
+        if (value := getattr(args, name)) is not None:
+            if value < 1:
+                raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {value}.")
+            changes[name] = value
+    changes["view_batch"] = max(changes.get("view_batch", config.view_batch), world_size())
+    if args.uv_steps is not None:
+        changes["uv_minutes"] = math.inf
+    if args.view_steps is not None:
+        changes["view_minutes"] = math.inf
     with common.Progress("train-prior") as progress:
-        train_prior(config, progress=progress)
+        train_prior(PriorConfig.preset(args.preset, output, **changes), progress=progress)

@@ -7,7 +7,7 @@ from fake_template import fake_template
 from dgtalker.gaussians import Gaussians
 from dgtalker.head.generator import GeneratorConfig
 from dgtalker.render import render
-from dgtalker.training.prior import PriorConfig
+from dgtalker.training.prior_config import PriorConfig
 
 SIZE = 32
 TINY = GeneratorConfig(map_size=SIZE, channels=(8, 8, 4), appearance_dim=8, hair_dim=4, mapping_hidden=8)
