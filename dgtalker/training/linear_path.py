@@ -49,8 +49,12 @@ def opacity_logit(opacity: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fit_linear_path(generator: Generator, people: Sequence[TexelTargets], expressions: Tensor) -> LinearPath:
+def fit_linear_path(
+    generator: Generator, people: Sequence[TexelTargets], expressions: Tensor
+) -> tuple[LinearPath, Tensor]:
     """Fit means and bases to the people (at rest) and write them into the generator, with w's statistics.
+
+    Returns the path and the people's w [P,W] at rest.
 
     Args:
         expressions: [M,52] sample of the training expressions, for their standard deviations.
@@ -95,7 +99,7 @@ def fit_linear_path(generator: Generator, people: Sequence[TexelTargets], expres
     generator.w_mean[rest] = 0.0
     generator.w_std.copy_(w.std(0).clamp_min(0.2) if len(people) > 1 else torch.ones_like(w[0]))
     generator.w_std[rest] = 1.0
-    return path
+    return path, w
 
 
 def whitened_pca(x: Tensor, count: int) -> tuple[Tensor, Tensor]:  # [P,D] -> [D], [count,D]

@@ -44,9 +44,9 @@ def test_linear_path_reproduces_people_and_bounds_w(tmp_path):
     cache = PeopleCache(tmp_path, FakePeople())
     people = [cache.texels(i) for i in range(12)]
     generator = Generator(TINY, TEMPLATE)
-    path = fit_linear_path(generator, people, torch.rand(50, 52))
-    for person in people:
-        w = path.encode(generator, person)
+    path, latents = fit_linear_path(generator, people, torch.rand(50, 52))
+    for person, w in zip(people, latents, strict=True):
+        assert torch.allclose(w, path.encode(generator, person), atol=1e-5)
         out = generator.attributes(w[None])
         seen = person.opacity > 25
         assert (out["means"][0] - person.positions[0].float())[seen].abs().max() < 0.01
