@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from dgtalker import pretrained
 from dgtalker.errors import UserError
 from dgtalker.gaussians import Gaussians
+from dgtalker.head.coarse import CoarseTexels
 from dgtalker.head.modulated import Synthesis
 from dgtalker.head.rotations import axis_angle_to_quaternion, quaternion_multiply, quaternion_to_axis_angle
 from dgtalker.head.surface import TexelSurface
@@ -43,6 +44,7 @@ class GeneratorConfig:
     """Size of the generator; everything about the head itself comes from the template."""
 
     map_size: int = 128  # side of the UV map in texels
+    basis_size: int = 128  # side of the map that colour and hair bases are kept on, at most map_size
     channels: tuple[int, ...] = (96, 96, 64, 48, 32)  # of the convolutions at 8, 16, ... map_size
     appearance_dim: int = 56  # colour components in w
     hair_dim: int = 32  # hair shell components in w
@@ -57,13 +59,14 @@ class GeneratorConfig:
         object.__setattr__(self, "z_choices", tuple(tuple(choice) for choice in self.z_choices))
         if 8 * 2 ** (len(self.channels) - 1) != self.map_size:
             raise UserError(f"A generator with {len(self.channels)} levels does not paint a {self.map_size}² map.")
+        object.__setattr__(self, "basis_size", min(self.basis_size, self.map_size))
 
     @staticmethod
     def preset(name: str, **changes) -> GeneratorConfig:
         """ "fast": 128² map, for CPUs; "full": 256² map, for GPUs."""
         presets = {
             "fast": GeneratorConfig(),
-            "full": GeneratorConfig(map_size=256, channels=(256, 256, 256, 128, 96, 64)),
+            "full": GeneratorConfig(map_size=256, channels=(128, 128, 128, 96, 64, 32)),
         }
         if name not in presets:
             raise UserError(f"There is no generator preset '{name}': choose from {', '.join(presets)}.")
@@ -148,12 +151,13 @@ class Generator(nn.Module):
         style_scale[self.slices["expression"]] = EXPRESSION_STYLE
         constant("style_scale", style_scale)  # [W]
 
-        n, hair = len(part), len(self.hair_texels)
+        self.coarse = CoarseTexels(template, config.basis_size, config.map_size)
+        n = len(part)
         self.register_buffer("w_mean", torch.zeros(self.w_dim))
         self.register_buffer("w_std", torch.ones(self.w_dim))
         self.register_buffer("expression_std", torch.full((n_expression,), 0.25))
         self.color_mean = nn.Parameter(torch.full((n, 3), 0.5))
-        self.color_basis = nn.Parameter(torch.zeros(config.appearance_dim, n, 3))
+        self.color_basis = nn.Parameter(torch.zeros(config.appearance_dim, len(self.coarse), 3))
         self.offset_mean = nn.Parameter(torch.zeros(n, 3))  # in the texel's frame (t, b, n), decimetres
         inner = torch.tensor([name in INNER_PARTS for name in template.part_names])[part]
         log_scales = footprint_log_scales(
@@ -163,7 +167,7 @@ class Generator(nn.Module):
         self.axis_angle_mean = nn.Parameter(torch.zeros(n, 3))
         self.logit_opacity_mean = nn.Parameter(torch.full((n,), 3.0))
         # Hair shell: offset in the texel's frame (3), logit opacity (1) and log-scale along t and b (2) per component.
-        self.hair_basis = nn.Parameter(torch.zeros(config.hair_dim, hair, 6))
+        self.hair_basis = nn.Parameter(torch.zeros(config.hair_dim, self.coarse.count("hair"), 6))
         self.synthesis = Synthesis(self.w_dim, config.channels, sum(RESIDUALS.values()))
         self.mapping = Mapping(config.z_dim, self.w_dim, config.mapping_hidden, config.z_choices)
 
@@ -235,12 +239,12 @@ class Generator(nn.Module):
         vertices = self.vertices(w)
         frames, turned, stretch = self.surface.frames(vertices)
 
-        hair = torch.tensordot(w[:, self.slices["hair"]], self.hair_basis, 1)  # [B,H,6]
+        hair = self.coarse.refine(torch.tensordot(w[:, self.slices["hair"]], self.hair_basis, 1), "hair")  # [B,H,6]
         offset = (self.offset_mean + residual["offset"]).index_add(1, self.hair_texels, hair[..., :3])
         opacity = (self.logit_opacity_mean + residual["logit_opacity"][..., 0]).index_add(
             1, self.hair_texels, hair[..., 3]
         )
-        appearance = torch.tensordot(w[:, self.slices["appearance"]], self.color_basis, 1)
+        appearance = self.coarse.refine(torch.tensordot(w[:, self.slices["appearance"]], self.color_basis, 1))
         turn = quaternion_multiply(turned, axis_angle_to_quaternion(self.axis_angle_mean + residual["axis_angle"]))
         stretch = F.pad(stretch.index_add(1, self.hair_texels, hair[..., 4:]), (0, 1))  # nothing along the normal
         out = {

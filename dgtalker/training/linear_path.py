@@ -81,9 +81,9 @@ def fit_linear_path(
 
     generator.expression_std.copy_(expressions.std(0).clamp_min(0.1))
     generator.color_mean.copy_(color_mean.unflatten(0, (-1, 3)))
-    generator.color_basis.copy_(color_basis.unflatten(1, (-1, 3)))
+    generator.color_basis.copy_(generator.coarse.average(color_basis.unflatten(1, (-1, 3))))
     weights = torch.tensor(HAIR)
-    generator.hair_basis.copy_(hair_basis.unflatten(1, (-1, 6)) / weights)
+    generator.hair_basis.copy_(generator.coarse.average(hair_basis.unflatten(1, (-1, 6)) / weights, "hair"))
     shell = hair_mean.unflatten(0, (-1, 6)) / weights
     bound = generator.offset_bound
     generator.offset_mean.copy_(offsets.mean(0).clamp(-bound, bound))

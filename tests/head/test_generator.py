@@ -7,6 +7,7 @@ from fake_template import fake_template
 from dgtalker import pretrained
 from dgtalker.camera import orbit_camera
 from dgtalker.errors import UserError
+from dgtalker.head.coarse import CoarseTexels
 from dgtalker.head.generator import Generator, GeneratorConfig, Mapping
 from dgtalker.head.rotations import (
     axis_angle_to_quaternion,
@@ -198,3 +199,24 @@ def test_packaged_template_fits():
     with torch.no_grad():
         gaussians = generator(generator.w_mean + 0.5 * torch.randn(1, generator.w_dim))[0]
     assert torch.isfinite(gaussians.means).all() and gaussians.means.abs().max() < 3
+
+
+def test_bases_on_a_coarser_map_are_refined():
+    from dgtalker.head.template import HeadTemplate
+
+    template = HeadTemplate.load()
+    coarse = CoarseTexels(template, 64, 128)
+    atlas, fine = template.atlas(64), template.atlas(128)
+    # Anything linear in the map stays as it is, but for texels at a chart's edge.
+    ramp = (atlas.texel_rowcol.float() + 0.5) / 64
+    refined = coarse.refine(ramp)
+    wanted = (fine.texel_rowcol.float() + 0.5) / 128
+    assert ((refined - wanted).abs().max(1).values < 1e-5).float().mean() > 0.8
+    assert (refined - wanted).abs().max() < 2 / 64
+    back = coarse.average(refined)
+    assert (back - ramp).abs().max() < 1.5 / 64
+    hair = list(template.part_names).index("hair")
+    values = torch.randn(2, coarse.count("hair"), 3)
+    everywhere = torch.zeros(2, len(atlas), 3)
+    everywhere[:, atlas.texel_part == hair] = values
+    assert torch.allclose(coarse.refine(values, "hair"), coarse.refine(everywhere)[:, fine.texel_part == hair])
