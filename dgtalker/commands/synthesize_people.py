@@ -28,7 +28,7 @@ def configure(parser):
     parser.add_argument("--map-size", type=int, choices=[64, 128, 256], default=128, help="of the UV map, default 128")
     parser.add_argument("--image-size", type=common.size, default=256, help="pixels, default 256")
     parser.add_argument("--seed", type=int, default=0, help="the same seed makes the same people")
-    parser.add_argument("--workers", type=int, help="processes of 1 GB each, default one a core")
+    parser.add_argument("--workers", type=int, help="processes of 1 GB each, default one a core, at most 16")
 
 
 def run(args) -> None:

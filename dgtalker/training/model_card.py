@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+from dgtalker import pretrained
 from dgtalker.head.generator import Generator
 
 CARD = """---
@@ -35,7 +37,7 @@ from their UV maps: {figures}.
 
     python -m dgtalker train-prior -o DIR --makehuman FOLDER
 
-## Limits
+{measured}## Limits
 
 Hair is a shell of {hair_texels} Gaussians over the scalp: long hair, beards, glasses and headwear are not modelled. The
 faces come from MakeHuman's skins and shapes and inherit their coverage of ages and ethnicities.
@@ -48,9 +50,39 @@ faces come from MakeHuman's skins and shapes and inherit their coverage of ages 
 * These weights: Apache-2.0.
 """
 
+MEASURED = """## Measured on held-out people
+
+{people} synthetic people that training never saw, each in an expression of their own, fitted to three pictures (yaw
+{fit_views}) and compared with the truth from other sides, at {size} px. Inversion moves w alone; tuning then changes
+colours, places and shapes of the Gaussians, smoothly over the head. The people are new mixtures of the skins, hair
+styles and shapes that training drew from. Everything is in `report.json`.
+
+| | inversion | tuned | mean head |
+|---|---|---|---|
+{rows}
+
+Each row below is a person, from the best to the worst after tuning: truth, inverted, tuned, from yaw -60, -30, 0, 30,
+60 and 90.
+
+![truth, inverted, tuned](report.png)
+
+Geometry of the inverted face against the true mesh, without realignment: {geometry}.
+Walking between two people in {steps} steps, the largest step is {largest_step:.2f} times the mean one.
+The 52 face units at full strength on the mean head: W reaches {vertex_share:.1%} of the vertices' motion and the
+Gaussians follow {splat_share:.1%} of it (least: {worst_unit}, {worst_share:.1%}).
+
+{fairness}
+
+    python -m dgtalker evaluate-prior PRIOR --makehuman FOLDER
+
+"""
+
 
 def write_card(folder: str | Path, generator: Generator, facts: dict[str, Any]) -> Path:
-    """Write README.md; `facts` has people, captured and held_out {people, psnr_front, psnr_side}."""
+    """Write README.md; `facts` has people, captured and held_out {people, psnr_front, psnr_side}.
+
+    The figures of evaluate-prior are shown if the folder's report.json was made with the weights that lie there.
+    """
     held_out = facts.get("held_out") or {}
     figures = (
         f"PSNR {held_out['psnr_front']} dB from the front, {held_out['psnr_side']} dB from yaw 60 (256 px)"
@@ -63,8 +95,62 @@ def write_card(folder: str | Path, generator: Generator, facts: dict[str, Any]) 
         CARD.format(
             name=Path(folder).resolve().name, gaussians=len(generator.texel_part), size=generator.config.map_size,
             w_dim=generator.w_dim, people=facts["people"], captured=facts["captured"],
-            held_out=held_out.get("people", 0), figures=figures, hair_texels=len(generator.hair_texels), **sizes,
+            held_out=held_out.get("people", 0), figures=figures, measured=measured_section(folder),
+            hair_texels=len(generator.hair_texels), **sizes,
         ),
         encoding="utf-8",
     )  # fmt: skip
     return path
+
+
+def measured_section(folder: str | Path) -> str:
+    """The card's section about report.json, empty without a report of just these weights."""
+    report = read_report(folder)
+    if report is None:
+        return ""
+    inversion, tuned, mean = report["inversion"], report["tuned"], report["baselines"]["mean_head"]
+    yaws = [f"{yaw:g}" for yaw in sorted({abs(float(y)) for y in tuned["by_yaw"]})]
+
+    def at(block: dict, yaw: str) -> float:
+        sides = [view["psnr"] for y, view in block["by_yaw"].items() if y.lstrip("-") == yaw and not view["fitted"]]
+        return sum(sides) / len(sides) if sides else float("nan")
+
+    rows = [
+        f"| PSNR, unseen views up to yaw 60, dB | {inversion['psnr']:.2f} | {tuned['psnr']:.2f} | {mean['psnr']:.2f} |",
+        f"| PSNR, seven views -60 to 60, dB | {inversion['psnr_seven_views']:.2f} | {tuned['psnr_seven_views']:.2f} |"
+        f" {mean['psnr_seven_views']:.2f} |",
+        f"| SSIM, unseen views | {inversion['ssim']:.3f} | {tuned['ssim']:.3f} | {mean['ssim']:.3f} |",
+    ]
+    for yaw in yaws:
+        if at(tuned, yaw) == at(tuned, yaw):  # not of fitted views alone
+            sides = yaw if yaw == "0" else f"±{yaw}"
+            rows.append(f"| PSNR at yaw {sides}, dB | {at(inversion, yaw):.2f} | {at(tuned, yaw):.2f} | |")
+    for group, values in tuned["by_group"].get("tone", {}).items():
+        psnr = inversion["by_group"]["tone"][group]["psnr"]
+        rows.append(f"| PSNR, {group} skin ({values['n']} people), dB | {psnr:.2f} | {values['psnr']:.2f} | |")
+    face = report["geometry_mm"]["inversion"].get("face")
+    units = report["face_units"]
+    fair = report["fairness"]
+    return MEASURED.format(
+        people=report["people"], size=report["size"],
+        fit_views=", ".join(f"{yaw:g}" for yaw, _ in report["fit_views"]), rows="\n".join(rows),
+        geometry=f"mean {face['mean']:.2f} mm, 90 % within {face['p90']:.2f} mm" if face else "not measured",
+        steps=9, largest_step=report["interpolation"].get("largest_step") or 1.0,
+        vertex_share=units["mean"]["vertex_share"], splat_share=units["mean"]["splat_share"],
+        worst_unit=units["worst"]["unit"], worst_share=units["worst"]["splat_share"],
+        fairness=(
+            f"Worst skin group (tone, or tone and sex) after tuning: {fair['worst_group']},"
+            f" {fair['gap_db']:.2f} dB behind the best ({fair['best_group']})."
+            if fair["worst_group"] else "Too few people to compare skin groups."
+        ),
+    )  # fmt: skip
+
+
+def read_report(folder: str | Path) -> dict[str, Any] | None:
+    """report.json of a prior's folder, if it was made with its present weights."""
+    try:
+        report = json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
+        weights = pretrained.read_config(folder, "prior").get("weights_sha256")
+    except (OSError, ValueError):
+        return None
+    return report if report.get("weights_sha256") == weights else None

@@ -19,6 +19,7 @@ from dgtalker.training.people_cache import HELD_OUT, PeopleCache, bytes_per_pers
 from dgtalker.training.people_folder import code_fingerprint
 
 PEOPLE_PER_WORKER = 8  # a worker loads 12 seconds long: not worth it for fewer
+MAX_WORKERS = 16  # unless asked for: each takes 1 GB
 STOPPED = "Stopped; the same command again continues."
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def make_people(
     """Make whoever of `wanted` is missing, in their order.
 
     Args:
-        workers: processes, of about 1 GB each; 1 makes them in this one. Default: one a core.
+        workers: processes, of about 1 GB each; 1 makes them in this one. Default: one a core, at most 16.
         progress: progress(done, total, message) in people.
         enough: no further people once this is true.
 
@@ -57,7 +58,7 @@ def make_people(
     if not missing:
         return
     _check_disk(cache, missing)
-    workers = min(workers or cores(), -(-len(missing) // PEOPLE_PER_WORKER))
+    workers = min(workers or min(cores(), MAX_WORKERS), -(-len(missing) // PEOPLE_PER_WORKER))
     done = len(wanted) - len(missing)
     log.info("%d people to make in %s", len(missing), cache.folder)
     progress(done, len(wanted), "people")

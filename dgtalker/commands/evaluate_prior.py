@@ -1,0 +1,52 @@
+"""evaluate-prior PRIOR [--json]"""
+
+from pathlib import Path
+
+from dgtalker.commands import common
+from dgtalker.material import find_material
+
+
+def configure(parser):
+    parser.add_argument("prior", help="shipped name, folder or hub repository")
+    parser.add_argument(
+        "--makehuman",
+        metavar="DIR",
+        help="MakeHuman's skins, hair, eyes, teeth ... (CC0); default: $DGTALKER_SHARED/data/makehuman",
+    )
+    parser.add_argument("--people", type=int, default=40, help="held-out people, default 40")
+    parser.add_argument("-o", "--output", metavar="DIR", help="of report.json and report.png; default: the prior's")
+    parser.add_argument("--work", metavar="DIR", help="of results by person, from which a stopped run goes on")
+    parser.add_argument("--seed", type=int, default=0, help="of the people")
+    parser.add_argument("--workers", type=int, default=2, help="processes, default 2")
+    parser.add_argument("--json", action="store_true", help="print the report")
+
+
+def run(args) -> None:
+    output = Path(common.check_output_folder(args.output)) if args.output else None
+    from dgtalker.evaluation.prior import PriorReportConfig, evaluate_prior
+
+    config = PriorReportConfig(
+        prior=args.prior,
+        makehuman=Path(args.makehuman) if args.makehuman else find_material("data", "makehuman"),
+        output=output,
+        work=Path(args.work) if args.work else None,
+        people=args.people,
+        seed=args.seed,
+        workers=args.workers,
+    )
+    with common.Progress("evaluate-prior") as progress:
+        report = evaluate_prior(config, progress=progress)
+    if args.json:
+        common.print_json(report)
+        return
+    for stage in ("inversion", "tuned"):
+        block = report[stage]
+        print(
+            f"{stage}: PSNR {block['psnr']:.2f} dB at unseen views ({block['psnr_seven_views']:.2f} at the seven of the"
+            f" target), SSIM {block['ssim']:.3f}"
+        )
+    face = report["geometry_mm"]["inversion"].get("face", {})
+    if face:
+        print(f"geometry of the face: mean {face['mean']:.2f} mm, 90 % within {face['p90']:.2f} mm")
+    if report["fairness"]["worst_group"]:
+        print(f"worst skin group: {report['fairness']['worst_group']}, {report['fairness']['gap_db']:.2f} dB behind")

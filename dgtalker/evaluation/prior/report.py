@@ -1,0 +1,301 @@
+"""evaluate-prior: how well a prior renders people that it never saw. Starts the work, gathers it, writes it down.
+
+    fitted pictures (3 views) -> inversion: w          -> pictures from other views, against the truth
+                              -> tuning around that w  -> the same
+
+Each person's results are a file of their own, so that a stopped run goes on where it was. Beside the fits: geometry
+against the true mesh, walks between people, the reach of the face units, and the figures by group.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from dgtalker import pretrained
+from dgtalker.errors import UserError
+from dgtalker.evaluation.prior import summary
+from dgtalker.evaluation.prior.first_guess import FirstGuess
+from dgtalker.evaluation.prior.fitting import FittingConfig
+from dgtalker.evaluation.prior.measure import Bench, measure_person, result_path
+from dgtalker.evaluation.prior.people import ALL_VIEWS, FIT_VIEWS, SEVEN_VIEWS, UNSEEN_VIEWS
+from dgtalker.evaluation.prior.reach import face_units
+from dgtalker.evaluation.prior.sheet import choose, write_sheet
+from dgtalker.evaluation.prior.smoothness import interpolation
+from dgtalker.head.generator import Generator
+from dgtalker.head.template import HeadTemplate
+from dgtalker.training import common
+from dgtalker.training.people_cache import PeopleSource, SyntheticPeople
+
+METHOD = 1  # raised when results of an earlier run must not be mixed with new ones
+TARGETS = {"inversion_db": 28.0, "tuned_db": 33.0, "gap_db": 2.0}
+REPORT_FILE, SHEET_FILE, GUESS_FILE = "report.json", "report.png", "guess.safetensors"
+STOPPED = "Stopped; the same command goes on from here."
+
+
+@dataclass(frozen=True)
+class PriorReportConfig:
+    """Settings of evaluate-prior."""
+
+    prior: str | Path  # shipped name, folder or hub repository
+    makehuman: Path | None = None  # folder with MakeHuman's skins, hair, eyes, ... (CC0)
+    output: Path | None = None  # folder of report.json and report.png; None: the prior's
+    work: Path | None = None  # folder of per-person results; None: report-work in the output
+    people: int = 40  # held-out people
+    first: int = 0  # number of the first one: other people to try settings on
+    seed: int = 0  # of the people and the first guess
+    size: int = 256  # side of the pictures in pixels
+    workers: int = 2  # processes
+    walks: int = 12  # between pairs of people, for smoothness
+    fitting: FittingConfig = field(default_factory=FittingConfig)
+
+    def check(self) -> None:
+        """Raises UserError."""
+        if self.people < 1 or self.workers < 1:
+            raise UserError("evaluate-prior needs at least one person and one worker.")
+
+
+def evaluate_prior(
+    config: PriorReportConfig,
+    progress: common.Progress = common.no_progress,
+    cancelled: common.Cancelled = common.never,
+    source: PeopleSource | None = None,
+    template: HeadTemplate | None = None,
+) -> dict:
+    """Measure a prior and write report.json and report.png; returns the report.
+
+    Args:
+        progress: progress(done, total, message) in people.
+        cancelled: asked between steps; Ctrl-C does the same.
+        source, template: other people or another head than the packaged ones; with another head, all is done in this
+            process.
+
+    Raises:
+        UserError: no such prior, no material for people, or a folder that cannot be written.
+        TrainingStopped: stopped on request; the same call continues.
+    """
+    config.check()
+    started = time.perf_counter()
+    prior = pretrained.resolve(config.prior, "prior")
+    generator = Generator.from_pretrained(prior, template=template).requires_grad_(False)
+    if source is None and config.makehuman is None:
+        raise UserError("Held-out people need --makehuman, the folder with MakeHuman's skins, hair and eyes.")
+    alone = template is not None or config.workers == 1  # a template is not sent to workers
+    source = source or SyntheticPeople(config.makehuman, generator.config.map_size, template)
+    output = Path(config.output or prior)
+    weights = pretrained.read_config(prior, "prior").get("weights_sha256", "")
+    work = _work_folder(config, output, weights, source)
+    numbers = range(config.first, config.first + config.people)
+    with common.stop_on_interrupt(cancelled) as stop:
+        guess = _first_guess(config, generator, work, progress, stop)
+        missing = [n for n in numbers if not _finished(work, n)]
+        report_done = Counter(progress, len(numbers), len(numbers) - len(missing))
+        if alone:
+            bench = Bench(generator, source, guess, config.fitting, config.size, config.seed, work)
+            for number in missing:
+                _or_stopped(measure_person, bench, number, stop)
+                report_done(number)
+        else:
+            _in_workers(config, prior, source, work, missing, report_done, stop)
+        results = [common.load_state(result_path(work, n)) for n in numbers]
+        progress(len(numbers), len(numbers), "walks and face units")
+        people = [values for _, values in results]
+        latents = [tensors["w"] for tensors, _ in results[: config.walks + 1]]
+        report = {
+            "prior": prior.name,
+            "weights_sha256": weights,
+            "people": len(people),
+            "seed": config.seed,
+            "size": config.size,
+            "fit_views": [list(view) for view in FIT_VIEWS],
+            "unseen_views": [list(view) for view in UNSEEN_VIEWS],
+            "seven_views": [list(view) for view in SEVEN_VIEWS],
+            "inversion": summary.fit_figures(people, "inversion"),
+            "tuned": summary.fit_figures(people, "tuned"),
+            "baselines": {"mean_head": _short(summary.fit_figures(people, "mean_head"))},
+            "geometry_mm": {
+                stage: summary.geometry(people, stage) for stage in ("mean_head", "inversion", "tuned")
+            },
+            "expression_error": sum(p["expression_error"] for p in people) / len(people),
+            "interpolation": interpolation(generator, latents, config.size),
+            "face_units": face_units(generator),
+        }  # fmt: skip
+    by_stage = {stage: summary.fairness(report[stage]) for stage in ("inversion", "tuned")}
+    report["fairness"] = {**by_stage["tuned"], "by_stage": by_stage}
+    report["targets"] = {**TARGETS, "met": met(report)}
+    report["fitting"] = asdict(config.fitting)
+    report["seconds_per_person"] = _mean_seconds(people)
+    report["seconds"] = round(time.perf_counter() - started, 1)
+    worst_last = choose([summary.over(p["figures"]["tuned"]["psnr"], UNSEEN_VIEWS) for p in people])
+    _write(output, report, [results[i][0]["sheet"] for i in worst_last])
+    if output.resolve() == prior.resolve():
+        _refresh_card(prior, generator)
+    return report
+
+
+def met(report: dict) -> dict[str, bool]:
+    """Which targets are reached, at the seven views that they are stated for."""
+    gap = report["fairness"]["gap_db"]
+    return {
+        "inversion_db": report["inversion"]["psnr_seven_views"] >= TARGETS["inversion_db"],
+        "tuned_db": report["tuned"]["psnr_seven_views"] >= TARGETS["tuned_db"],
+        "gap_db": gap <= TARGETS["gap_db"],
+    }
+
+
+# ---- files ----
+
+
+def _work_folder(config: PriorReportConfig, output: Path, weights: str, source: PeopleSource) -> Path:
+    """Folder of this prior's results on these people; other weights, settings or material have another one."""
+    parts = (METHOD, weights, source.fingerprint(), config.seed, config.size, asdict(config.fitting), ALL_VIEWS)
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+    top = Path(config.work or output / "report-work")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (top / key).mkdir(parents=True, exist_ok=True)
+        (top / ".gitignore").write_text("*\n")  # it may lie in a shipped prior's folder
+    except OSError as error:
+        raise UserError(f"'{top}' cannot be written: {error.strerror or error}.") from error
+    return top / key
+
+
+def _finished(work: Path, number: int) -> bool:
+    try:
+        common.load_state(result_path(work, number))
+    except (FileNotFoundError, UserError):  # a damaged one is made again
+        return False
+    return True
+
+
+def _write(output: Path, report: dict, sheets: list[torch.Tensor]) -> None:
+    text = json.dumps(finite(report), indent=2) + "\n"
+    try:
+        pretrained.write_atomic(output / REPORT_FILE, text.encode())
+        write_sheet(output / SHEET_FILE, sheets)
+    except OSError as error:
+        raise UserError(f"'{output}' cannot be written: {error.strerror or error}.") from error
+
+
+def finite(value):
+    """JSON has no NaN: null instead."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _refresh_card(prior: Path, generator: Generator) -> None:
+    from dgtalker.training.model_card import write_card
+
+    training = pretrained.read_config(prior, "prior").get("training") or {}
+    if "people" in training and "captured" in training:
+        write_card(prior, generator, training)
+
+
+def _short(figures: dict) -> dict:
+    return {key: value for key, value in figures.items() if isinstance(value, float)}
+
+
+def _mean_seconds(people: list[dict]) -> dict[str, float]:
+    """By part of the work, and in all."""
+    names = people[0]["seconds"]
+    means = {name: round(sum(p["seconds"][name] for p in people) / len(people), 2) for name in names}
+    return {**means, "all": round(sum(means.values()), 2)}
+
+
+# ---- work ----
+
+
+class Counter:
+    """Progress in people."""
+
+    def __init__(self, progress: common.Progress, total: int, done: int):
+        self.progress, self.total, self.done = progress, total, done
+        progress(done, total, "people")
+
+    def __call__(self, number: int) -> None:
+        self.done += 1
+        self.progress(self.done, self.total, "people")
+
+
+def _first_guess(config, generator, work: Path, progress, stop) -> FirstGuess:
+    """From the work folder, or learnt now."""
+    try:
+        tensors, _ = common.load_state(work / GUESS_FILE)
+    except (FileNotFoundError, UserError):
+        try:
+            guess = FirstGuess.learn(
+                generator, FIT_VIEWS, config.size, config.fitting.samples, config.seed, progress, stop
+            )
+        except common.TrainingStopped:
+            raise common.TrainingStopped(STOPPED) from None
+        common.save_state(work / GUESS_FILE, {"pictures": guess.pictures, "latents": guess.latents}, {})
+        return guess
+    return FirstGuess(tensors["pictures"], tensors["latents"])
+
+
+def _or_stopped(job: Callable, bench: Bench, number: int, stop: common.Cancelled) -> None:
+    try:
+        job(bench, number, stop)
+    except common.TrainingStopped:
+        raise common.TrainingStopped(STOPPED) from None
+
+
+def _in_workers(
+    config, prior: Path, source: PeopleSource, work: Path, missing: list[int], done: Counter, stop: common.Cancelled
+) -> None:
+    """Measure `missing` people in processes of one thread each."""
+    context = multiprocessing.get_context("spawn")  # torch and VTK do not survive a fork
+    halt = context.Event()
+    with ProcessPoolExecutor(
+        max(1, min(config.workers, len(missing))), context, _start_worker, (config, str(prior), source, work, halt)
+    ) as executor:
+        pending = {executor.submit(_work, number) for number in missing}
+        try:
+            while pending:
+                finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    done(future.result())
+                if stop():
+                    raise common.TrainingStopped(STOPPED)
+        except BrokenProcessPool as error:
+            raise UserError(
+                "A worker process of evaluate-prior died, probably for lack of memory; try --workers 1."
+            ) from error
+        finally:
+            halt.set()
+            executor.shutdown(wait=True, cancel_futures=True)
+
+
+_bench: Bench | None = None  # of this worker process
+_halt = None
+
+
+def _start_worker(config: PriorReportConfig, prior: str, source: PeopleSource, work: Path, halt) -> None:
+    import signal
+
+    global _bench, _halt
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    os.nice(5)
+    torch.set_num_threads(1)
+    generator = Generator.from_pretrained(prior)
+    guess = _first_guess(config, generator, work, common.no_progress, common.never)
+    _bench, _halt = Bench(generator, source, guess, config.fitting, config.size, config.seed, work), halt
+
+
+def _work(number: int) -> int:
+    measure_person(_bench, number, _halt.is_set)
+    return number

@@ -1,0 +1,84 @@
+"""From figures per person to figures of the report: means, by yaw, by group, and who comes off worst."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dgtalker.evaluation.prior.people import ALL_VIEWS, FIT_VIEWS, SEVEN_VIEWS, UNSEEN_VIEWS
+
+FAIR_DIVISIONS = ("tone", "tone_and_sex")  # whose groups fairness is judged by
+MIN_GROUP = 3  # people; smaller groups are reported, but named neither best nor worst
+
+
+def over(values: Sequence[float], views: tuple) -> float:
+    """Mean over some of ALL_VIEWS of one person's values."""
+    return float(np.mean([values[ALL_VIEWS.index(view)] for view in views]))
+
+
+def fit_figures(people: list[dict], stage: str) -> dict:
+    """Figures of "mean_head", "inversion" or "tuned" over people as `measure_person` saved them.
+
+    psnr and ssim are means over UNSEEN_VIEWS; a mean over people and views is one of decibels, not of errors.
+    """
+    rows = [person["figures"][stage] for person in people]
+    unseen = np.array([[over(row[key], UNSEEN_VIEWS) for row in rows] for key in ("psnr", "ssim")])
+    level = [view for view in ALL_VIEWS if view[1] == 0]
+    return {
+        "psnr": float(unseen[0].mean()),
+        "psnr_std": float(unseen[0].std()),
+        "psnr_worst": float(unseen[0].min()),
+        "ssim": float(unseen[1].mean()),
+        "psnr_seven_views": float(np.mean([over(row["psnr"], SEVEN_VIEWS) for row in rows])),
+        "psnr_fit_views": float(np.mean([over(row["psnr"], FIT_VIEWS) for row in rows])),
+        "by_yaw": {f"{yaw:g}": _view(rows, (yaw, 0.0)) for yaw, _ in sorted(level)},
+        "by_pitch": {f"{yaw:g},{pitch:g}": _view(rows, (yaw, pitch)) for yaw, pitch in ALL_VIEWS if pitch},
+        "by_group": {division: by_group(people, rows, division) for division in people[0]["groups"]},
+    }
+
+
+def _view(rows: list[dict], view: tuple[float, float]) -> dict:
+    figures = {key: float(np.mean([over(row[key], (view,)) for row in rows])) for key in ("psnr", "ssim")}
+    return {**figures, "fitted": view in FIT_VIEWS}
+
+
+def by_group(people: list[dict], rows: list[dict], division: str) -> dict[str, dict]:
+    """group -> {psnr, psnr_error (standard error), ssim, n} of one division; over UNSEEN_VIEWS."""
+    groups = sorted({person["groups"][division] for person in people})
+    out = {}
+    for group in groups:
+        mine = [row for row, person in zip(rows, people, strict=True) if person["groups"][division] == group]
+        psnr = np.array([over(row["psnr"], UNSEEN_VIEWS) for row in mine])
+        out[group] = {
+            "psnr": float(psnr.mean()),
+            "psnr_error": float(psnr.std(ddof=1) / len(psnr) ** 0.5) if len(psnr) > 1 else float("nan"),
+            "ssim": float(np.mean([over(row["ssim"], UNSEEN_VIEWS) for row in mine])),
+            "n": len(mine),
+        }
+    return out
+
+
+def fairness(figures: dict) -> dict:
+    """The group furthest behind the best one of its division, over FAIR_DIVISIONS; None if no two groups compare."""
+    worst = {"worst_group": None, "gap_db": float("nan"), "best_group": None, "behind_mean_db": float("nan")}
+    for division in FAIR_DIVISIONS:
+        groups = {g: v["psnr"] for g, v in figures["by_group"].get(division, {}).items() if v["n"] >= MIN_GROUP}
+        if len(groups) < 2:
+            continue
+        low, high = min(groups, key=groups.get), max(groups, key=groups.get)
+        gap = groups[high] - groups[low]
+        if not worst["gap_db"] > gap:
+            worst = {
+                "worst_group": low, "gap_db": gap, "best_group": high, "behind_mean_db": figures["psnr"] - groups[low],
+            }  # fmt: skip
+    return worst
+
+
+def geometry(people: list[dict], stage: str) -> dict:
+    """Means over people of `geometry_error`, region by region, millimetres."""
+    rows = [person["figures"][stage]["geometry_mm"] for person in people]
+    return {
+        region: {key: float(np.mean([row[region][key] for row in rows])) for key in rows[0][region]}
+        for region in rows[0]
+    }
