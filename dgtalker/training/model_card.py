@@ -18,9 +18,9 @@ tags: [gaussian-splatting, talking-head, synthetic]
 
 A StyleGAN2-type generator that paints 3D Gaussian attributes into the UV map of a head template:
 {gaussians} Gaussians from a {size}² map, w has {w_dim} coordinates
-({shape} shape, {expression} ARKit expression, {appearance} appearance, {hair} hair). Its mean (`w_mean`, the mean head
-at rest) and standard deviations (`w_std`) are in the weights; `Generator.truncation` pulls a w towards the mean, all but
-its hair, and `Generator.sample` draws people.
+({shape} shape, {expression} ARKit expression, {appearance} appearance, {hair} hair). Its mean (`w_mean`, the mean
+head at rest) and standard deviations (`w_std`) are in the weights; `Generator.truncation` pulls a w towards the mean,
+all but its hair, and `Generator.sample` draws people.
 
 Random people (`sample`, truncation 0.8) in five views, two people a row:
 
@@ -43,8 +43,8 @@ talking faces (GRID). On {held_out} held-out synthetic people, encoded from thei
 {measured}## Limits
 
 Hair is one shell of {hair_texels} Gaussians as long as the style: pony tails and loose strands are crude. Lashes are
-painted on the lids; full beards, glasses and headwear are not modelled. The faces come from MakeHuman's skins and shapes
-and inherit their coverage of ages and ethnicities.
+painted on the lids; full beards, glasses and headwear are not modelled. The faces come from MakeHuman's skins and
+shapes and inherit their coverage of ages and ethnicities.
 
 ## Sources and licences
 
