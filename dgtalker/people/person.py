@@ -128,20 +128,30 @@ class Person:
         return [
             (self.shape_coefficients, 0),
             (skin + 1 / n / np.sqrt((1 - 1 / n) / n), 2.0),  # skins do mix
-            ((self.tint - 1) / 0.06, 0),
+            (whitened(self.tint, TINTS), 0),
             (one_hot(self.eye, len(assets.eye_files)), 8.0),
             (one_hot(self.brow, len(assets.brow_names)), 8.0),
             ([(self.brow_strength - 0.75) / 0.2], 0),
             (one_hot(self.lash, len(assets.lash_names)), 8.0),
             (one_hot(styles.index(self.hair), len(styles)), 8.0),
-            ((self.hair_color - 0.3) / 0.2, 0),
+            (whitened(self.hair_color, HAIR_COLORS), 0),
             ([(self.stubble - 0.15) / 0.25], 0),
-            (((self.light - LIGHT_MEAN) / LIGHT_STD).ravel(), 0),
+            ((self.light.mean(1) - LIGHT_MEAN) / LIGHT_STD, 0),
+            ([(self.light[0, 0] - self.light[0, 2]) / self.light[0].mean() / 0.05], 0),  # warmth, of all the light
         ]
 
 
-LIGHT_MEAN = np.array([0.92, 0.0, 0.08, 0.10])[:, None]
-LIGHT_STD = np.array([0.07, 0.07, 0.05, 0.05])[:, None]
+def whitened(color: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """A colour [3] along the principal axes of a palette [n,3], in standard deviations: its channels go together, so
+    that a random draw of these factors is a colour of that kind."""
+    spread, axes = np.linalg.eigh(np.cov(palette.T))
+    return (color - palette.mean(0)) @ axes / np.sqrt(np.maximum(spread, 4e-4))
+
+
+# Tints of skin about as `sample_person` draws them: brightness, then warmth and green.
+TINTS = 0.97 + np.array([[1, 1, 1], [-1, -1, -1], [0.5, 0, -0.5], [-0.5, 0, 0.5], [0, 0.2, 0], [0, -0.2, 0]]) * 0.1
+LIGHT_MEAN = np.array([0.92, 0.0, 0.08, 0.10])
+LIGHT_STD = np.array([0.07, 0.07, 0.05, 0.05])
 
 
 def sample_person(rng: np.random.Generator, assets: PersonAssets) -> Person:
