@@ -71,14 +71,15 @@ def save_rows(path: str | Path, rows: Sequence[Sequence[np.ndarray]]) -> None:
     width = max(len(row) for row in rows)
     blank = np.ones_like(rows[0][0])
     sheet = np.concatenate([np.concatenate([*row, *[blank] * (width - len(row))], 1) for row in rows])
-    Image.fromarray((sheet.clip(0, 1) * 255).round().astype(np.uint8)).save(path)
+    Image.fromarray((sheet.clip(0, 1) * 255).round().astype(np.uint8)).save(path, quality=90)
 
 
+@torch.no_grad()
 def write_sheets(generator: Generator, folder: str | Path) -> None:
-    """heads.png (random heads in five views, two heads a row), directions.png and preview.png (one head)."""
+    """heads.jpg (random heads in five views, two heads a row), directions.jpg and preview.png (one head)."""
     folder = Path(folder)
     heads = random_heads(generator)
-    save_rows(folder / "heads.png", [a + b for a, b in zip(heads[::2], heads[1::2], strict=True)])
-    save_rows(folder / "directions.png", single_changes(generator))
+    save_rows(folder / "heads.jpg", [a + b for a, b in zip(heads[::2], heads[1::2], strict=True)])
+    save_rows(folder / "directions.jpg", single_changes(generator))
     portrait = _pictures(generator, generator.sample(1)[0], [(0.0, 0.0)], 192)
     save_rows(folder / "preview.png", [portrait])

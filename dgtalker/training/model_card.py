@@ -24,12 +24,12 @@ all but its hair, and `Generator.sample` draws people.
 
 Random people (`sample`, truncation 0.8) in five views, two people a row:
 
-![random heads](heads.png)
+![random heads](heads.jpg)
 
 Single changes: ten expressions of the mean head; then the first two coordinates of shape, appearance and hair
 at -2 and +2 standard deviations, mean head first:
 
-![directions](directions.png)
+![directions](directions.jpg)
 
 ## Training
 

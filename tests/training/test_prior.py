@@ -60,7 +60,7 @@ def test_training_learns_and_writes_a_prior(tmp_path):
     folder = train_prior(settings(tmp_path, uv_steps=40, view_steps=30), source=FakePeople(), template=TEMPLATE)
     generator = Generator.from_pretrained(folder, template=TEMPLATE)
     assert generator.config.z_dim == 8 + 52
-    for name in ("README.md", "heads.png", "directions.png", "preview.png", "held_out.png"):
+    for name in ("README.md", "heads.jpg", "directions.jpg", "preview.png", "held_out.png"):
         assert (folder / name).stat().st_size > 100, name
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     measured = [r for r in records if r["stage"] == "held_out"]
