@@ -20,8 +20,8 @@ def configure(parser):
         default=[],
         help="clips of real faces, or folders of them, for a quarter of the expressions; FOLDER remembers them",
     )
-    parser.add_argument("--people", type=int, default=480, help="training people, default 480")
-    parser.add_argument("--captured", type=int, default=320, help="of these, with pictures, default 320")
+    parser.add_argument("--people", type=int, default=900, help="training people, default 900")
+    parser.add_argument("--captured", type=int, default=360, help="of these, with pictures, default 360")
     parser.add_argument("--held-out", type=int, default=40, help="further people never trained on, default 40")
     parser.add_argument("--expressions", type=int, default=3, help="expressions of each, default 3 (the first at rest)")
     parser.add_argument("--views", type=int, default=4, help="pictures of each expression, default 4")

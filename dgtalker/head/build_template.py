@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from dgtalker.head.chart import boundary_loop, flatten
+from dgtalker.head.hair_shell import AROUND, CENTRE, DOME, DOWN, FAR, azimuths, shell_rays, template_lengths
 from dgtalker.head.rays import cast_rays
 from dgtalker.people.fitted import FittedPart, read_part
 from dgtalker.people.morphs import HeadMorphs, head_morphs, sample_shape
@@ -34,15 +35,14 @@ PART_NAMES = (
 NECK_PLANE = np.array([0.0, 1.0, 0.4, -5.98])
 # Chart rectangles in a 128 x 128 map: left, top, width, height; a gutter of one texel lies between them.
 CHARTS = {
-    "skin": (0, 0, 128, 83),
-    "hair": (0, 84, 57, 44),
-    "eyeball_left": (58, 84, 21, 21),
-    "eyeball_right": (58, 106, 21, 22),
-    "teeth_upper": (80, 84, 48, 10),
-    "teeth_lower": (80, 95, 48, 10),
-    "tongue": (80, 106, 26, 22),
+    "skin": (0, 0, 128, 71),
+    "hair": (0, 72, 76, 56),
+    "teeth_upper": (77, 72, 51, 9),
+    "teeth_lower": (77, 82, 51, 9),
+    "eyeball_left": (77, 92, 25, 20),
+    "eyeball_right": (103, 92, 25, 20),
+    "tongue": (77, 113, 40, 15),
 }
-HAIR_CENTRE = np.array([0.0, 7.45, 0.45])
 SHAPES, SAMPLES = 64, 900
 
 
@@ -216,7 +216,7 @@ def _bump(points, centre, radius) -> np.ndarray:
 def _skin_density(points: np.ndarray, face_part: np.ndarray) -> np.ndarray:
     """Wanted texels per area over the head: dense where faces talk and look, thin at the back and inside."""
     front = 1 / (1 + np.exp(-(points[:, 2] - 0.95) / 0.12))
-    density = 0.4 + 1.2 * front
+    density = 0.16 + 1.44 * front
     density += 4.0 * _bump(points, (0, 6.62, 1.5), (0.36, 0.17, 0.3))  # lips
     mirrored = np.abs(points) * [1, 0, 0] + points * [0, 1, 1]
     density += 4.0 * _bump(mirrored, (0.31, 7.28, 1.38), (0.22, 0.13, 0.3))  # lids
@@ -346,41 +346,29 @@ def add_tongue(parts: Parts, tongue: FittedPart, mean: np.ndarray) -> None:
     )
 
 
-def add_hair_shell(parts: Parts, morphs: HeadMorphs, mean: np.ndarray, around: int = 64, down: int = 20) -> None:
+def add_hair_shell(parts: Parts, morphs: HeadMorphs, mean: np.ndarray) -> None:
     """A shell over scalp, back and sides: a dome around the skull that goes on straight down beside the neck."""
+    around, down = AROUND, DOWN
     skin = parts.triangles[0]
     position = (mean[parts.index[0]] * parts.weight[0][..., None]).sum(1)
-    azimuth = np.linspace(-np.pi, np.pi, around, endpoint=False)  # 0 = front
-    side = np.abs(np.rad2deg(azimuth))
-    # Lowest height: the brows in front, behind the cheek at the side, the neck at the back.
-    lowest = np.interp(side, [0, 48, 72, 85, 180], [7.50, 7.45, 6.6, 5.95, 5.85])
-    drop_from = 7.15  # below this height the dome turns into a curtain
-    steps = np.linspace(0, 1, down + 1)[1:]
-    points, normals = np.zeros((down, around, 3)), np.zeros((down, around, 3))
-    start = np.zeros((down, around, 3))
-    for j, a in enumerate(azimuth):
-        out = np.array([np.sin(a), 0, np.cos(a)])
-        dome_end = np.arcsin(np.clip((max(lowest[j], drop_from) - HAIR_CENTRE[1]) / 1.0, -1, 1))
-        arc, curtain = np.pi / 2 - dome_end, max(0.0, drop_from - lowest[j])
-        for i, s in enumerate(steps * (arc + curtain)):
-            elevation = np.pi / 2 - min(s, arc)
-            direction = out * np.cos(elevation) + np.array([0, np.sin(elevation), 0])
-            start[i, j] = HAIR_CENTRE + direction * 3
-            normals[i, j] = direction
-            points[i, j, 1] = -max(0.0, s - arc)  # how far the curtain hangs here
+    azimuth = azimuths()
+    distance = np.linspace(0, 1, down + 1)[1:, None] * template_lengths()  # [down, around]
+    # A curtain has the radius of the dome's rim above it.
+    start, inwards = shell_rays(np.broadcast_to(azimuth, distance.shape), np.minimum(distance, DOME))
+    hanging = np.maximum(0.0, distance - DOME)
     # Skin hits; ears stand out of the dome, so the distance is smoothed around the head.
-    flat_start = np.concatenate([[HAIR_CENTRE + [0, 3, 0]], start.reshape(-1, 3)])
-    flat_normal = np.concatenate([[[0, 1, 0]], normals.reshape(-1, 3)])
+    flat_start = np.concatenate([[CENTRE + [0, FAR, 0]], start.reshape(-1, 3)])
+    flat_normal = np.concatenate([[[0, 1, 0]], -inwards.reshape(-1, 3)])
     distance, face, bary = (x[:, 0] for x in cast_rays(flat_start, -flat_normal, position, skin))
-    radius = 3 - distance
+    radius = FAR - distance
     grid = radius[1:].reshape(down, around)
     for _ in range(4):
         wide = (np.roll(grid, 1, 1) + np.roll(grid, -1, 1) + grid) / 3
         tall = np.pad(grid, ((1, 1), (0, 0)), mode="edge")
         grid = np.minimum(grid, 0.5 * wide + 0.5 * (tall[:-2] + tall[2:]) / 2)  # shave ears off, keep the skull
     radius = np.concatenate([radius[:1], grid.ravel()]) + 0.06
-    shell = HAIR_CENTRE + flat_normal * radius[:, None]
-    shell[1:, 1] += points[..., 1].ravel()
+    shell = CENTRE + flat_normal * radius[:, None]
+    shell[1:, 1] -= hanging.ravel()
     corners = skin[face]
     index = np.concatenate([parts.index[0][corners][..., :3].reshape(-1, 9)], 1)
     weight = (parts.weight[0][corners][..., :3] * bary[..., None]).reshape(-1, 9)
@@ -391,7 +379,7 @@ def add_hair_shell(parts: Parts, morphs: HeadMorphs, mean: np.ndarray, around: i
     b = 1 + (np.arange(down - 1)[:, None] * around + (ring + 1) % around).ravel()
     quads = np.stack([a, a + around, b + around, b], 1)
     triangles = np.concatenate([fan, quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
-    triangles = _outwards(shell, triangles, HAIR_CENTRE)
+    triangles = _outwards(shell, triangles, CENTRE)
     last = 1 + (down - 1) * around
     # The chart looks from above with the face at its lower edge: front corners at +-40 degrees, back at +-120.
     four = [last + int(np.argmin(np.abs(np.rad2deg(azimuth) - v))) for v in (-120, 120, 45, -45)]

@@ -10,6 +10,7 @@ w is interpretable, inversion is well-conditioned and directions in w are nearly
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from dgtalker import pretrained
 from dgtalker.errors import UserError
 from dgtalker.gaussians import Gaussians
+from dgtalker.head.coarse import CoarseTexels
 from dgtalker.head.modulated import Synthesis
 from dgtalker.head.rotations import axis_angle_to_quaternion, quaternion_multiply, quaternion_to_axis_angle
 from dgtalker.head.surface import TexelSurface
@@ -30,7 +32,7 @@ RESIDUALS = {"offset": 3, "color": 3, "log_scale": 3, "axis_angle": 3, "logit_op
 # How far a residual may go, per channel group; offsets have their own bounds (decimetres).
 RESIDUAL_RANGE = {"color": 1.0, "log_scale": 1.5, "axis_angle": 1.0, "logit_opacity": 6.0}
 # The hair shell differs so much between styles that free convolutions memorise it: there the linear path leads.
-HAIR_RANGE = {"color": 0.15, "log_scale": 0.5, "axis_angle": 0.5, "logit_opacity": 1.0}
+HAIR_RANGE = {"color": 0.2, "log_scale": 0.5, "axis_angle": 0.5, "logit_opacity": 1.0}
 # Share of the expression that the convolutions see: it moves the surface, and hardly changes what is on it.
 EXPRESSION_STYLE = 0.3
 # Walls close behind the skin: splats as wide as elsewhere would show through it where the surface slants.
@@ -42,25 +44,29 @@ class GeneratorConfig:
     """Size of the generator; everything about the head itself comes from the template."""
 
     map_size: int = 128  # side of the UV map in texels
+    basis_size: int = 128  # side of the map that colour and hair bases are kept on, at most map_size
     channels: tuple[int, ...] = (96, 96, 64, 48, 32)  # of the convolutions at 8, 16, ... map_size
     appearance_dim: int = 56  # colour components in w
-    hair_dim: int = 24  # hair shell components in w
+    hair_dim: int = 32  # hair shell components in w
     z_dim: int = 200  # inputs of the mapping network
+    z_choices: tuple[tuple[int, int, float], ...] = ()  # z[start:stop] chooses one of several: (start, stop, sharpness)
     mapping_hidden: int = 256  # hidden units of the mapping network's residual
     max_offset: float = 0.12  # bound of a residual offset on the head, decimetres
     max_hair_offset: float = 0.08  # bound of a residual offset in the hair shell, decimetres
 
     def __post_init__(self):
         object.__setattr__(self, "channels", tuple(self.channels))
+        object.__setattr__(self, "z_choices", tuple(tuple(choice) for choice in self.z_choices))
         if 8 * 2 ** (len(self.channels) - 1) != self.map_size:
             raise UserError(f"A generator with {len(self.channels)} levels does not paint a {self.map_size}² map.")
+        object.__setattr__(self, "basis_size", min(self.basis_size, self.map_size))
 
     @staticmethod
     def preset(name: str, **changes) -> GeneratorConfig:
-        """"fast": 128² map, for CPUs; "full": 256² map, for GPUs."""
+        """ "fast": 128² map, for CPUs; "full": 256² map, for GPUs."""
         presets = {
             "fast": GeneratorConfig(),
-            "full": GeneratorConfig(map_size=256, channels=(256, 256, 256, 128, 96, 64)),
+            "full": GeneratorConfig(map_size=256, channels=(128, 128, 128, 96, 64, 32)),
         }
         if name not in presets:
             raise UserError(f"There is no generator preset '{name}': choose from {', '.join(presets)}.")
@@ -68,10 +74,15 @@ class GeneratorConfig:
 
 
 class Mapping(nn.Module):
-    """z -> w: a linear map plus a small residual network (which starts at zero)."""
+    """z -> w: a linear map plus a small residual network (which starts at zero).
 
-    def __init__(self, z_dim: int, w_dim: int, hidden: int):
+    Some coordinates of z choose between things that do not mix, such as hair styles: softmax turns a normal draw into
+    a choice, scaled like the standardised one-hot vectors of the training people.
+    """
+
+    def __init__(self, z_dim: int, w_dim: int, hidden: int, choices: Sequence[tuple[int, int, float]] = ()):
         super().__init__()
+        self.choices = tuple(choices)
         self.linear = nn.Linear(z_dim, w_dim)
         self.residual = nn.Sequential(
             nn.Linear(z_dim, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, w_dim)
@@ -79,7 +90,17 @@ class Mapping(nn.Module):
         nn.init.zeros_(self.residual[-1].weight)
         nn.init.zeros_(self.residual[-1].bias)
 
+    def chosen(self, z: Tensor) -> Tensor:  # [...,Z] -> [...,Z]
+        """z with its choices made."""
+        z = z.clone()
+        for start, stop, sharpness in self.choices:
+            share = (sharpness * z[..., start:stop]).softmax(-1)
+            p = 1 / (stop - start)
+            z[..., start:stop] = (share - p) / (p * (1 - p)) ** 0.5
+        return z
+
     def forward(self, z: Tensor) -> Tensor:  # [B,Z] -> [B,W]
+        z = self.chosen(z)
         return self.linear(z) + self.residual(z)
 
 
@@ -130,30 +151,42 @@ class Generator(nn.Module):
         style_scale[self.slices["expression"]] = EXPRESSION_STYLE
         constant("style_scale", style_scale)  # [W]
 
-        n, hair = len(part), len(self.hair_texels)
+        self.coarse = CoarseTexels(template, config.basis_size, config.map_size)
+        n = len(part)
         self.register_buffer("w_mean", torch.zeros(self.w_dim))
         self.register_buffer("w_std", torch.ones(self.w_dim))
         self.register_buffer("expression_std", torch.full((n_expression,), 0.25))
         self.color_mean = nn.Parameter(torch.full((n, 3), 0.5))
-        self.color_basis = nn.Parameter(torch.zeros(config.appearance_dim, n, 3))
+        self.color_basis = nn.Parameter(torch.zeros(config.appearance_dim, len(self.coarse), 3))
         self.offset_mean = nn.Parameter(torch.zeros(n, 3))  # in the texel's frame (t, b, n), decimetres
         inner = torch.tensor([name in INNER_PARTS for name in template.part_names])[part]
         log_scales = footprint_log_scales(
-            self.surface.positions(rest[None])[0], self.surface.frames(rest[None])[0][0], rowcol, part
+            self.surface.positions(rest[None])[0], self.surface.frames(rest[None])[0][0], texel_steps(rowcol, part)
         )
         self.log_scale_mean = nn.Parameter(log_scales - 0.5 * inner[:, None])
         self.axis_angle_mean = nn.Parameter(torch.zeros(n, 3))
         self.logit_opacity_mean = nn.Parameter(torch.full((n,), 3.0))
         # Hair shell: offset in the texel's frame (3), logit opacity (1) and log-scale along t and b (2) per component.
-        self.hair_basis = nn.Parameter(torch.zeros(config.hair_dim, hair, 6))
+        self.hair_basis = nn.Parameter(torch.zeros(config.hair_dim, self.coarse.count("hair"), 6))
         self.synthesis = Synthesis(self.w_dim, config.channels, sum(RESIDUALS.values()))
-        self.mapping = Mapping(config.z_dim, self.w_dim, config.mapping_hidden)
+        self.mapping = Mapping(config.z_dim, self.w_dim, config.mapping_hidden, config.z_choices)
 
     # ---- latents ----
 
     def truncation(self, w: Tensor, psi: float = 0.7) -> Tensor:  # [...,W] -> [...,W]
-        """Pull w towards the mean head at rest: psi = 1 leaves it, 0 gives the mean."""
-        return self.w_mean + psi * (w - self.w_mean)
+        """Pull w towards the mean head at rest: psi = 1 leaves it, 0 gives the mean. Hair stays: the mean of all styles
+        is none."""
+        out = self.w_mean + psi * (w - self.w_mean)
+        out[..., self.slices["hair"]] = w[..., self.slices["hair"]]
+        return out
+
+    @torch.no_grad()
+    def sample(self, count: int, seed: int = 0, psi: float = 0.8) -> Tensor:  # [count,W]
+        """Latents of random people at rest, truncated by `psi`; the same for the same seed."""
+        z = torch.randn(count, self.config.z_dim, generator=torch.Generator().manual_seed(seed))
+        w = self.truncation(self.mapping(z.to(self.w_mean.device)), psi)
+        w[:, self.slices["expression"]] = 0
+        return w
 
     def w_from_geometry(self, shape: Tensor | None = None, expression: Tensor | None = None) -> Tensor:
         """Template coefficients -> w, with everything not given at the mean.
@@ -206,12 +239,12 @@ class Generator(nn.Module):
         vertices = self.vertices(w)
         frames, turned, stretch = self.surface.frames(vertices)
 
-        hair = torch.tensordot(w[:, self.slices["hair"]], self.hair_basis, 1)  # [B,H,6]
+        hair = self.coarse.refine(torch.tensordot(w[:, self.slices["hair"]], self.hair_basis, 1), "hair")  # [B,H,6]
         offset = (self.offset_mean + residual["offset"]).index_add(1, self.hair_texels, hair[..., :3])
         opacity = (self.logit_opacity_mean + residual["logit_opacity"][..., 0]).index_add(
             1, self.hair_texels, hair[..., 3]
         )
-        appearance = torch.tensordot(w[:, self.slices["appearance"]], self.color_basis, 1)
+        appearance = self.coarse.refine(torch.tensordot(w[:, self.slices["appearance"]], self.color_basis, 1))
         turn = quaternion_multiply(turned, axis_angle_to_quaternion(self.axis_angle_mean + residual["axis_angle"]))
         stretch = F.pad(stretch.index_add(1, self.hair_texels, hair[..., 4:]), (0, 1))  # nothing along the normal
         out = {
@@ -293,11 +326,27 @@ def atlas_fingerprint(template: HeadTemplate, map_size: int) -> str:
     return hashlib.sha256(place.contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
+def texel_steps(rowcol: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
+    """Neighbours in the map, one step right, left, down and up: index [4,N] and whether there is one [4,N].
+
+    Args:
+        rowcol: [N,2] place of each texel in the map. part: [N]; charts of different parts never touch.
+    """
+    size = int(rowcol.max()) + 2
+    table = torch.full((size, size), -1, dtype=torch.long)
+    table[rowcol[:, 0], rowcol[:, 1]] = torch.arange(len(rowcol))
+    near = rowcol + torch.tensor([[0, 1], [0, -1], [1, 0], [-1, 0]])[:, None]
+    inside = (near >= 0).all(-1)
+    near = near.clamp(0, size - 1)
+    other = table[near[..., 0], near[..., 1]]
+    there = inside & (other >= 0)
+    return other.clamp_min(0), there & (part[other.clamp_min(0)] == part)
+
+
 def footprint_log_scales(
     positions: Tensor,
     frames: Tensor,
-    rowcol: Tensor,
-    part: Tensor,
+    steps: tuple[Tensor, Tensor],
     seen: Tensor | None = None,
     cover: float = 0.7,
     thin: float = 0.25,
@@ -306,27 +355,19 @@ def footprint_log_scales(
     texel along t and b, `thin` x the smaller one along the normal.
 
     Args:
-        positions: [N,3]. frames: [N,3,3]. rowcol: [N,2] place of each texel in the map. part: [N]; charts of different
-            parts never touch. seen: [N] bool, texels that count as neighbours (default all).
+        positions: [N,3]. frames: [N,3,3]. steps: from `texel_steps`. seen: [N] bool, texels that count as neighbours
+            (default all).
     """
-    seen = torch.ones_like(part, dtype=torch.bool) if seen is None else seen
-    size = int(rowcol.max()) + 2
-    table = torch.full((size, size), -1, dtype=torch.long)
-    table[rowcol[:, 0], rowcol[:, 1]] = torch.arange(len(rowcol))
-    squares = torch.zeros(len(part), 2)
-    for step in ((0, 1), (1, 0)):
-        found = torch.zeros(len(part), 2)
-        count = torch.zeros(len(part), 1)
-        for sign in (1, -1):
-            near = rowcol + sign * torch.tensor(step)
-            other = table[near[:, 0].clamp(0, size - 1), near[:, 1].clamp(0, size - 1)]
-            ok = (other >= 0) & (near >= 0).all(1) & (part[other.clamp_min(0)] == part) & seen[other.clamp_min(0)]
-            gap = positions[other.clamp_min(0)] - positions
-            ok &= gap.norm(dim=-1) < 0.3  # a longer step jumps to another chart
-            along = (frames.mT @ gap[..., None])[..., 0][:, :2].abs()
-            found += along * ok[:, None]
-            count += ok[:, None]
-        mean = found / count.clamp_min(1)
+    other, there = steps
+    gap = positions[other] - positions  # [4,N,3]
+    there = there & (gap.square().sum(-1) < 0.3**2)  # a longer step jumps to another chart
+    if seen is not None:
+        there = there & seen[other]
+    along = (frames[None, :, :, :2] * gap[..., None]).sum(-2).abs() * there[..., None]  # [4,N,2]
+    squares = torch.zeros(len(positions), 2)
+    for pair in (slice(0, 2), slice(2, 4)):
+        count = there[pair].sum(0)[:, None]
+        mean = along[pair].sum(0) / count.clamp_min(1)
         typical = mean[count[:, 0] > 0].median() if (count > 0).any() else torch.tensor(0.03)
         squares += torch.where(count > 0, mean, typical / 2**0.5).square()
     extent = squares.sqrt().clamp(0.004, 0.12) * cover

@@ -14,6 +14,8 @@ from dgtalker.errors import UserError
 from dgtalker.head.rays import cast_rays
 from dgtalker.head.template import Atlas, HeadTemplate, rasterise_uv
 from dgtalker.people.fitted import FittedPart, read_part
+from dgtalker.people.hair import HairLayers, HairShell, HairStyle, load_styles
+from dgtalker.people.images import load_image, sample_image
 from dgtalker.people.morphs import head_morphs
 
 SKIN_SIZE = 1024  # side of the skin textures kept in memory
@@ -34,47 +36,8 @@ class TexelLayers:
     brows: np.ndarray  # [B, T] coverage
     lashes: np.ndarray  # [T] closeness to the roots of the lashes
     hair_texels: np.ndarray  # [H] texels of the hair shell
-    hair: dict[str, HairLayer]
-
-
-@dataclass(frozen=True)
-class HairLayer:
-    """Where the rays of the hair shell meet a hair style: K subsamples per shell texel."""
-
-    triangle: np.ndarray  # [H, K] int64, -1: passes
-    bary: np.ndarray  # [H, K, 3]
-    shade: np.ndarray  # [H, K] luminance of the texture there, mean 1
-
-
-@dataclass(frozen=True)
-class HairStyle:
-    """A hair mesh and its texture without colour."""
-
-    part: FittedPart
-    shade: np.ndarray  # [h, w] luminance, mean 1 where opaque
-    alpha: np.ndarray  # [h, w]
-
-
-def load_image(path: Path, size: int | None = None) -> np.ndarray:
-    """Image as float32 RGBA [H, W, 4] in 0..1, averaged down (or enlarged) to size x size."""
-    from PIL import Image
-
-    image = Image.open(path).convert("RGBA")
-    if size is not None and image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BOX if image.size[0] > size else Image.Resampling.BICUBIC)
-    return np.asarray(image, np.float32) / 255
-
-
-def sample_image(image: np.ndarray, uv: np.ndarray) -> np.ndarray:
-    """Bilinear samples [N, C] of an image [H, W, C] at uv [N, 2] (v up, wrapped)."""
-    height, width = image.shape[:2]
-    x = (uv[:, 0] % 1.0) * width - 0.5
-    y = (1 - uv[:, 1] % 1.0) * height - 0.5
-    x0, y0 = np.floor(x).astype(int), np.floor(y).astype(int)
-    fx, fy = (x - x0)[:, None].astype(np.float32), (y - y0)[:, None].astype(np.float32)
-    xa, xb, ya, yb = x0 % width, (x0 + 1) % width, y0 % height, (y0 + 1) % height
-    top = image[ya, xa] * (1 - fx) + image[ya, xb] * fx
-    return top * (1 - fy) + (image[yb, xa] * (1 - fx) + image[yb, xb] * fx) * fy
+    scalp: np.ndarray  # [H] the skin texel under each of them where there is no hair
+    hair: HairLayers  # by style
 
 
 def _fill_neck(image: np.ndarray, small: int = 256) -> np.ndarray:
@@ -118,7 +81,6 @@ class PersonAssets:
         self.eye_files = sorted((self.folder / "eyes" / "materials").glob("*_eye.png"))
         self.brow_names = [p.name for p in sorted((self.folder / "eyebrows").iterdir())]
         self.lash_names = [p.name for p in sorted((self.folder / "eyelashes").iterdir())]
-        self.hair_names = [p.name for p in sorted((self.folder / "hair").iterdir())]
         self._layers: dict[int, TexelLayers] = {}
 
     # --- textures -------------------------------------------------------------------------------------------------
@@ -173,16 +135,8 @@ class PersonAssets:
 
     @cached_property
     def hair(self) -> dict[str, HairStyle]:
-        """Hair styles by name."""
-        styles = {}
-        for name in self.hair_names:
-            folder = self.folder / "hair" / name
-            image = load_image(next(folder.glob("*_diffuse.png")), 512)
-            luminance = image[..., :3] @ np.array([0.3, 0.59, 0.11], np.float32)
-            opaque = image[..., 3] > 0.5
-            shade = np.clip(luminance / max(luminance[opaque].mean(), 1e-3), 0, 3)
-            styles[name] = HairStyle(read_part(folder / f"{name}.mhclo"), shade.astype(np.float32), image[..., 3])
-        return styles
+        """Hair styles by name, with their variants."""
+        return load_styles(self.folder / "hair", self.reference)
 
     # --- geometry -------------------------------------------------------------------------------------------------
 
@@ -316,7 +270,7 @@ class PersonAssets:
         lids = np.flatnonzero((atlas.texel_part.numpy() == 0) & (texel_position[:, 2] > 1.15))
         distance = np.sqrt(((texel_position[lids, None] - roots[None]) ** 2).sum(-1)).min(1)
         closeness[lids] = np.exp(-((distance / 0.018) ** 2))
-        hair_texels = np.flatnonzero(atlas.texel_part.numpy() == template.part_index("hair"))
+        shell = HairShell(template, atlas, bound)
         return TexelLayers(
             corners,
             texel_bary,
@@ -327,8 +281,9 @@ class PersonAssets:
             spread(teeth, self._teeth_color(position[teeth], part[teeth])),
             brows,
             closeness,
-            hair_texels,
-            {name: self._hair_layer(name, bound, normal, atlas, hair_texels) for name in self.hair_names},
+            shell.texels,
+            shell.scalp(texel_position, atlas.texel_part.numpy()),
+            HairLayers(shell, self.hair, self.reference),
         )
 
     def brow_coverage(self, index: int, position: np.ndarray, normal: np.ndarray) -> np.ndarray:
@@ -369,36 +324,6 @@ class PersonAssets:
             at = (uv[face[hit, 0]] * bary[hit, 0][..., None]).sum(1)
             color[chosen[hit]] = sample_image(self.teeth_image, at)
         return color
-
-    def _hair_layer(self, name: str, bound, normal, atlas: Atlas, texels: np.ndarray, side: int = 2) -> HairLayer:
-        """Cast rays from outside the shell inwards; the outermost opaque hit counts, if it is not deep below."""
-        style = self.hair[name]
-        vertices = style.part.fit(self.reference)
-        size = atlas.size * side
-        triangle, bary = rasterise_uv(self.template.uv.numpy(), size)
-        rowcol = atlas.texel_rowcol.numpy()[texels]
-        offsets = np.stack(np.meshgrid(range(side), range(side), indexing="ij"), -1).reshape(-1, 2)
-        at = rowcol[:, None] * side + offsets
-        face, weight = triangle[at[..., 0], at[..., 1]], bary[at[..., 0], at[..., 1]]
-        inside = (face >= 0).ravel()
-        corners = self.triangles[face.ravel()]
-        p = (bound[corners] * weight.reshape(-1, 3, 1)).sum(1)
-        n = (normal[corners] * weight.reshape(-1, 3, 1)).sum(1)
-        n /= np.maximum(np.linalg.norm(n, axis=1, keepdims=True), 1e-9)
-        reach = 0.75
-        distance, hit, hit_bary = cast_rays(p + reach * n, -n, vertices, style.part.triangles, max_hits=10)
-        uv = (style.part.uv[np.maximum(hit, 0)] * hit_bary[..., None]).sum(2)
-        alpha = sample_image(style.alpha[..., None], uv.reshape(-1, 2)).reshape(hit.shape)
-        opaque = (hit >= 0) & (alpha > 0.35) & (distance < reach + 0.12) & inside[:, None]
-        first = opaque.argmax(1)
-        rows = np.arange(len(hit))
-        shade = sample_image(style.shade[..., None], uv[rows, first])[:, 0]
-        shape = (len(texels), side * side)
-        return HairLayer(
-            np.where(opaque.any(1), hit[rows, first], -1).reshape(shape),
-            hit_bary[rows, first].reshape(*shape, 3).astype(np.float32),
-            shade.reshape(shape),
-        )
 
 
 def as_numpy(values) -> np.ndarray:

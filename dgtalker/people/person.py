@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -29,7 +29,7 @@ HAIR_COLORS = np.array(
     ]
 )
 BALD_PROBABILITY = 0.12
-FEMALE_STYLES = ("bob01", "bob02", "braid01", "long01", "ponytail01")
+FEMALE_CUTS = ("bob01", "bob02", "braid01", "long01", "ponytail01")
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,19 @@ class Person:
 
     def factors(self) -> np.ndarray:
         """All factors as one vector [Z] of fixed length, each with about zero mean and unit variance."""
+        return np.concatenate([values for values, _ in self._factor_groups()]).astype(np.float32)
+
+    def factor_choices(self) -> list[tuple[int, int, float]]:
+        """Ranges (start, stop) of `factors` that choose one of several, and how sharply a mixture is resolved."""
+        starts, choices = 0, []
+        for values, sharpness in self._factor_groups():
+            if sharpness:
+                choices.append((starts, starts + len(values), sharpness))
+            starts += len(values)
+        return choices
+
+    def _factor_groups(self) -> list[tuple[np.ndarray, float]]:
+        """(values, sharpness of the choice; 0 where there is nothing to choose)."""
         assets = self.assets
 
         def one_hot(index: int, count: int, weight: float = 1.0) -> np.ndarray:
@@ -111,31 +124,39 @@ class Person:
 
         n = len(assets.skin_files)
         skin = one_hot(self.skin[0], n, 1 - self.skin_mix) + one_hot(self.skin[1], n, self.skin_mix)
-        styles = [None, *assets.hair_names]
-        return np.concatenate(
-            [
-                self.shape_coefficients,
-                skin,
-                (self.tint - 1) / 0.06,
-                one_hot(self.eye, len(assets.eye_files)),
-                one_hot(self.brow, len(assets.brow_names)),
-                [(self.brow_strength - 0.75) / 0.2],
-                one_hot(self.lash, len(assets.lash_names)),
-                one_hot(styles.index(self.hair), len(styles)),
-                (self.hair_color - 0.3) / 0.2,
-                [(self.stubble - 0.15) / 0.25],
-                ((self.light - LIGHT_MEAN) / LIGHT_STD).ravel(),
-            ]
-        ).astype(np.float32)
+        styles = [None, *assets.hair]
+        return [
+            (self.shape_coefficients, 0),
+            (skin + 1 / n / np.sqrt((1 - 1 / n) / n), 2.0),  # skins do mix
+            (whitened(self.tint, TINTS), 0),
+            (one_hot(self.eye, len(assets.eye_files)), 8.0),
+            (one_hot(self.brow, len(assets.brow_names)), 8.0),
+            ([(self.brow_strength - 0.75) / 0.2], 0),
+            (one_hot(self.lash, len(assets.lash_names)), 8.0),
+            (one_hot(styles.index(self.hair), len(styles)), 8.0),
+            (whitened(self.hair_color, HAIR_COLORS), 0),
+            ([(self.stubble - 0.15) / 0.25], 0),
+            ((self.light.mean(1) - LIGHT_MEAN) / LIGHT_STD, 0),
+            ([(self.light[0, 0] - self.light[0, 2]) / self.light[0].mean() / 0.05], 0),  # warmth, of all the light
+        ]
 
 
-LIGHT_MEAN = np.array([0.92, 0.0, 0.08, 0.10])[:, None]
-LIGHT_STD = np.array([0.07, 0.07, 0.05, 0.05])[:, None]
+def whitened(color: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """A colour [3] along the principal axes of a palette [n,3], in standard deviations: its channels go together, so
+    that a random draw of these factors is a colour of that kind."""
+    spread, axes = np.linalg.eigh(np.cov(palette.T))
+    return (color - palette.mean(0)) @ axes / np.sqrt(np.maximum(spread, 4e-4))
+
+
+# Tints of skin about as `sample_person` draws them: brightness, then warmth and green.
+TINTS = 0.97 + np.array([[1, 1, 1], [-1, -1, -1], [0.5, 0, -0.5], [-0.5, 0, 0.5], [0, 0.2, 0], [0, -0.2, 0]]) * 0.1
+LIGHT_MEAN = np.array([0.92, 0.0, 0.08, 0.10])
+LIGHT_STD = np.array([0.07, 0.07, 0.05, 0.05])
 
 
 def sample_person(rng: np.random.Generator, assets: PersonAssets) -> Person:
-    """A random person: every skin, style and colour as likely as the next, sex and skin roughly in keeping."""
-    shape = sample_shape(rng, assets.morphs)
+    """A random person: every skin and cut as likely as the next; sex, age, skin and colours roughly in keeping."""
+    shape = replace(sample_shape(rng, assets.morphs), age=float(rng.uniform(0.35, 1.0)))  # as many old as young
     female = shape.gender < 0.5
     # The first skin agrees with age and sex most of the time; tones mix freely.
     tone = "dark" if rng.random() < 0.45 else "light"
@@ -147,7 +168,9 @@ def sample_person(rng: np.random.Generator, assets: PersonAssets) -> Person:
     chance = np.exp(scores)
     first = int(rng.choice(len(chance), p=chance / chance.sum()))
     second = int(rng.choice(len(chance), p=np.sqrt(chance) / np.sqrt(chance).sum()))
-    tint = rng.uniform(0.88, 1.1) * (1 + rng.normal(0, [0.035, 0.012, 0.035]))
+    # Pale skins are bright already: light must leave them room below white.
+    tint = rng.uniform(0.9, 1.12) if tone == "dark" else rng.uniform(0.82, 1.0)
+    tint = tint * (1 + rng.normal(0, [0.035, 0.012, 0.035]))
 
     grey = shape.age > 0.7 and rng.random() < 0.6
     weights = (
@@ -163,10 +186,13 @@ def sample_person(rng: np.random.Generator, assets: PersonAssets) -> Person:
     )
     hair = None
     if rng.random() > BALD_PROBABILITY * (0.3 if female else 1.8):
-        names = np.array(assets.hair_names)
-        long = np.isin(names, FEMALE_STYLES)
-        chance_style = np.where(long == female, 1.0, 0.3)
+        names = list(assets.hair)
+        cuts = [name.split()[0] for name in names]  # variants of a cut share its chance
+        long = np.isin(cuts, FEMALE_CUTS)
+        chance_style = np.where(long == female, 1.0, 0.3) / np.array([cuts.count(cut) for cut in cuts])
         hair = str(rng.choice(names, p=chance_style / chance_style.sum()))
+    brown = np.array([file.stem.startswith("brown") for file in assets.eye_files])
+    eye_chance = np.where(brown, 12.0 if tone == "dark" else 3.0, 1.0)
     direction = rng.normal(0, 1, 3) * [0.07, 0.05, 0.05] + [0, 0.08, 0.10]
     warm = 1 + rng.normal(0, 0.025) * np.array([1, 0.1, -1])
     light = np.concatenate([[rng.normal(0.92, 0.07)], direction])[:, None] * warm
@@ -176,7 +202,7 @@ def sample_person(rng: np.random.Generator, assets: PersonAssets) -> Person:
         (first, second),
         float(rng.beta(0.8, 0.8)),
         tint,
-        int(rng.integers(len(assets.eye_files))),
+        int(rng.choice(len(eye_chance), p=eye_chance / eye_chance.sum())),
         int(rng.integers(len(assets.brow_names))),
         float(rng.uniform(0.45, 1.0)),
         int(rng.integers(len(assets.lash_names))),
@@ -200,7 +226,8 @@ def person_geometry(person: Person, expression: np.ndarray) -> dict[str, np.ndar
 def person_texels(person: Person, expression: np.ndarray, atlas: Atlas) -> dict[str, np.ndarray]:
     """UV-map targets: positions [T, 3] world, color [T, 3] in 0..1, opacity [T]; ARKit values [52].
 
-    The hair shell's texels lie on the outermost hair along their ray; opacity 0 where there is none.
+    The hair shell's texels lie on the outermost hair along their ray, opacity 0 where there is none; on a bald head
+    they lie on the scalp and look like it.
     """
     assets = person.assets
     layers = assets.layers(atlas)
@@ -214,9 +241,13 @@ def person_texels(person: Person, expression: np.ndarray, atlas: Atlas) -> dict[
     color = albedo * light
 
     shell = layers.hair_texels
-    opacity[shell] = 0
-    color[shell] = person.hair_color * np.clip(light[shell], 0, None)
-    if person.hair is not None:
+    if person.hair is None:  # the shell lies on the scalp: half of someone's hair is then shorter hair, not a veil
+        normal = np.einsum("tkc,tk->tc", assets.normals(vertices)[corners[layers.scalp]], layers.bary[layers.scalp])
+        positions[shell] = positions[layers.scalp] + 0.01 * normal
+        color[shell] = color[layers.scalp]
+    else:
+        opacity[shell] = 0
+        color[shell] = person.hair_color * np.clip(light[shell], 0, None)
         style, layer = assets.hair[person.hair], layers.hair[person.hair]
         mesh = person.fit(style.part, np.zeros(52))
         hit = layer.triangle >= 0

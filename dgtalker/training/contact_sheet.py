@@ -1,4 +1,4 @@
-"""Contact sheets of a prior: random heads in three views, and what single directions of w do."""
+"""Contact sheets of a prior: random heads in five views, and what single directions of w do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dgtalker.camera import Camera, orbit_camera
 from dgtalker.head.generator import Generator
 from dgtalker.render import render
 
-VIEWS = ((-45.0, 0.0), (0.0, 0.0), (45.0, 0.0))
+VIEWS = ((-80.0, 0.0), (-40.0, 0.0), (0.0, 0.0), (40.0, 10.0), (180.0, 0.0))
 # Shown on the sheet of directions: ARKit units, several together where one alone is rare.
 EXPRESSIONS = {
     "rest": (),
@@ -30,13 +30,10 @@ EXPRESSIONS = {
 
 @torch.no_grad()
 def random_heads(
-    generator: Generator, count: int = 8, size: int = 192, seed: int = 0, psi: float = 0.8
+    generator: Generator, count: int = 24, size: int = 128, seed: int = 0, psi: float = 0.8
 ) -> list[list[np.ndarray]]:
-    """Rows of `count` heads (truncated random z), each in three views."""
-    draw = torch.Generator().manual_seed(seed)
-    z = torch.randn(count, generator.config.z_dim, generator=draw)
-    w = generator.truncation(generator.mapping(z), psi)
-    return [_pictures(generator, row, VIEWS, size) for row in w]
+    """Rows of `count` random people, each in the five VIEWS."""
+    return [_pictures(generator, row, VIEWS, size) for row in generator.sample(count, seed, psi)]
 
 
 @torch.no_grad()
@@ -68,19 +65,21 @@ def _pictures(generator: Generator, w: torch.Tensor, views: Sequence[tuple[float
 
 
 def save_rows(path: str | Path, rows: Sequence[Sequence[np.ndarray]]) -> None:
-    """Write rows of equally sized [H,W,3] images in 0..1 as one PNG; short rows are filled with white."""
+    """Write rows of equally sized [H,W,3] images in 0..1 as one picture; short rows are filled with white."""
     from PIL import Image
 
     width = max(len(row) for row in rows)
     blank = np.ones_like(rows[0][0])
     sheet = np.concatenate([np.concatenate([*row, *[blank] * (width - len(row))], 1) for row in rows])
-    Image.fromarray((sheet.clip(0, 1) * 255).round().astype(np.uint8)).save(path)
+    Image.fromarray((sheet.clip(0, 1) * 255).round().astype(np.uint8)).save(path, quality=90)
 
 
+@torch.no_grad()
 def write_sheets(generator: Generator, folder: str | Path) -> None:
-    """heads.png (random heads in three views, two heads a row), directions.png and preview.png (one head)."""
+    """heads.jpg (random heads in five views, two heads a row), directions.jpg and preview.png (one head)."""
     folder = Path(folder)
     heads = random_heads(generator)
-    save_rows(folder / "heads.png", [a + b for a, b in zip(heads[::2], heads[1::2], strict=True)])
-    save_rows(folder / "directions.png", single_changes(generator))
-    save_rows(folder / "preview.png", [[heads[0][1]]])
+    save_rows(folder / "heads.jpg", [a + b for a, b in zip(heads[::2], heads[1::2], strict=True)])
+    save_rows(folder / "directions.jpg", single_changes(generator))
+    portrait = _pictures(generator, generator.sample(1)[0], [(0.0, 0.0)], 192)
+    save_rows(folder / "preview.png", [portrait])

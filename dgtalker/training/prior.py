@@ -112,7 +112,7 @@ class _Run:
 
     def _settings(self) -> dict:
         # Only what a state must agree on: longer time boxes or more steps may be asked for on resuming.
-        generator = {k: v for k, v in asdict(self.config.generator).items() if k != "z_dim"}
+        generator = {k: v for k, v in asdict(self.config.generator).items() if not k.startswith("z_")}
         settings = {"generator": generator, "seed": self.config.seed, "people": self.cache.folder.name}
         return json.loads(json.dumps(settings))
 
@@ -189,8 +189,10 @@ class _Run:
         config = self.config
         torch.manual_seed(config.seed)
         self.rng = np.random.default_rng([config.seed, 7])
-        z_dim = len(self.people[0].factors) + len(self.cache.source.expression_names)
-        self.generator = Generator(replace(config.generator, z_dim=z_dim), self.template)
+        someone = self.people[0]
+        z_dim = len(someone.factors) + len(self.cache.source.expression_names)
+        choices = tuple((int(start), int(stop), sharpness) for start, stop, sharpness in someone.choices.tolist())
+        self.generator = Generator(replace(config.generator, z_dim=z_dim, z_choices=choices), self.template)
         self.w_rest = torch.zeros(len(self.people), self.generator.w_dim)
         self.w_held_out = torch.zeros(len(self.people_held_out), self.generator.w_dim)
         if self.saved:
@@ -210,10 +212,10 @@ class _Run:
     def _fit_linear_path(self) -> None:
         seed, generator = self.config.seed, self.generator
         sample = [self.cache.draw_expression(np.random.default_rng([seed, 8, i])) for i in range(500)]
-        path = fit_linear_path(generator, self.people, torch.from_numpy(np.stack(sample)))
-        for w, people in ((self.w_rest, self.people), (self.w_held_out, self.people_held_out)):
-            for row, person in enumerate(people):
-                w[row] = path.encode(generator, person)
+        path, w_rest = fit_linear_path(generator, self.people, torch.from_numpy(np.stack(sample)))
+        self.w_rest.copy_(w_rest)
+        for row, person in enumerate(self.people_held_out):
+            self.w_held_out[row] = path.encode(generator, person)
 
     def _choose_precision(self) -> None:
         wanted = self.values["precision"] or self.config.precision

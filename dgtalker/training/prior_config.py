@@ -22,9 +22,9 @@ class PriorConfig:
     resume: bool = False  # continue from the folder's state
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)  # size of the generator
     seed: int = 0  # of people, weights and batches
-    people: int = 480  # people with UV targets, at most
-    captured: int = 320  # of these, people with pictures, at most
-    people_minutes: float = 15.0  # time to make those who are missing
+    people: int = 900  # people with UV targets, at most
+    captured: int = 360  # of these, people with pictures, at most
+    people_minutes: float = 20.0  # time to make those who are missing
     workers: int | None = None  # processes to make them, of 1 GB each; None: one a core
     held_out: int = 8  # further people, never trained on, to measure with
     expressions: int = 3  # expressions per person, both for UV targets and pictures

@@ -69,7 +69,9 @@ def regularisers(generator: Generator, attributes: dict[str, Tensor], pairs: Smo
     # Splats much longer than wide show as needles from the side.
     in_plane = log_scales[..., :2]
     needle = F.relu((in_plane[..., 0] - in_plane[..., 1]).abs() - math.log(4)).square().mean()
-    rough = pairs.variation(generator.offset_mean + attributes["residual_offset"]) * 0.5
+    # The mean hair hangs where it hangs: neighbours in the shell may lie far apart in it.
+    own = generator.offset_mean.index_fill(0, generator.hair_texels, 0.0)
+    rough = pairs.variation(own + attributes["residual_offset"]) * 0.5
     rough = rough + pairs.variation(generator.log_scale_mean + attributes["residual_log_scale"]) * 0.005
     rough = rough + pairs.variation(attributes["residual_color"]) * 0.02
     p = logits.sigmoid()

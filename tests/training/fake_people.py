@@ -30,6 +30,9 @@ class FakePeople:
     def sample(self, rng):
         return rng.standard_normal(8).astype(np.float32)
 
+    def choices(self, person):
+        return []
+
     def factors(self, person):
         return person
 

@@ -44,9 +44,9 @@ def test_linear_path_reproduces_people_and_bounds_w(tmp_path):
     cache = PeopleCache(tmp_path, FakePeople())
     people = [cache.texels(i) for i in range(12)]
     generator = Generator(TINY, TEMPLATE)
-    path = fit_linear_path(generator, people, torch.rand(50, 52))
-    for person in people:
-        w = path.encode(generator, person)
+    path, latents = fit_linear_path(generator, people, torch.rand(50, 52))
+    for person, w in zip(people, latents, strict=True):
+        assert torch.allclose(w, path.encode(generator, person), atol=1e-5)
         out = generator.attributes(w[None])
         seen = person.opacity > 25
         assert (out["means"][0] - person.positions[0].float())[seen].abs().max() < 0.01
@@ -60,7 +60,7 @@ def test_training_learns_and_writes_a_prior(tmp_path):
     folder = train_prior(settings(tmp_path, uv_steps=40, view_steps=30), source=FakePeople(), template=TEMPLATE)
     generator = Generator.from_pretrained(folder, template=TEMPLATE)
     assert generator.config.z_dim == 8 + 52
-    for name in ("README.md", "heads.png", "directions.png", "preview.png", "held_out.png"):
+    for name in ("README.md", "heads.jpg", "directions.jpg", "preview.png", "held_out.png"):
         assert (folder / name).stat().st_size > 100, name
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     measured = [r for r in records if r["stage"] == "held_out"]
