@@ -3,6 +3,9 @@
 from pathlib import Path
 
 from dgtalker.commands import common
+from dgtalker.errors import UserError
+
+MOMENTS = 4
 
 
 def configure(parser):
@@ -11,19 +14,32 @@ def configure(parser):
     parser.add_argument("--makehuman", required=True, metavar="DIR", help="MakeHuman's skins, hair, eyes, teeth ...")
     parser.add_argument("--seed", type=int, default=0, help="of the person: the same seed is the same person")
     parser.add_argument("--size", type=common.size, default=480, help="pixels, default 480")
+    parser.add_argument(
+        "--views",
+        type=int,
+        nargs="?",
+        const=MOMENTS,
+        default=0,
+        metavar="MOMENTS",
+        help=f"also picture so many moments of each film (default {MOMENTS}) from all sides, for evaluate --truth",
+    )
     parser.add_argument("--face-landmarker", metavar="FILE", help="MediaPipe face_landmarker.task")
     parser.add_argument("--resume", action="store_true", help="keep the videos that are there already")
 
 
 def run(args) -> None:
+    if not 0 <= args.views <= 100:
+        raise UserError(f"--views must lie between 0 and 100 moments, not {args.views}.")
     output = common.check_output_folder(args.output)
     import numpy as np
 
     from dgtalker.people.assets import PersonAssets
     from dgtalker.people.performances import read_performance, synthesize_performance
     from dgtalker.people.person import sample_person
+    from dgtalker.people.views import capture_views
     from dgtalker.video.landmarks import Landmarker, block_metrics
     from dgtalker.video.source import list_videos
+    from dgtalker.video.true_views import views_path
 
     block_metrics()
     clips = list_videos(args.clips)
@@ -32,7 +48,9 @@ def run(args) -> None:
         names = tuple(person.assets.template.expression_names)
         for done, clip in enumerate(clips):
             video = Path(output, f"{clip.stem}.mp4")
-            if not (args.resume and video.with_suffix(".truth.safetensors").is_file()):  # the truth is written last
+            kept = args.resume and video.with_suffix(".truth.safetensors").is_file()  # the truth is written last
+            if not kept:
+                views_path(video).unlink(missing_ok=True)  # of another film
                 performance = read_performance(clip, names, landmarker)
                 synthesize_performance(
                     person,
@@ -41,4 +59,6 @@ def run(args) -> None:
                     size=args.size,
                     progress=lambda frame, frames, d=done, c=clip: progress(d + frame / frames, len(clips), c.stem),
                 )
+            if args.views and not (kept and views_path(video).is_file()):
+                capture_views(person, video, args.views)
             progress(done + 1, len(clips), clip.stem)

@@ -1,22 +1,26 @@
 """Leakage: how much a direction changes the region that is not its own.
 
-    leakage(lip -> upper) = mean |change| in the upper face / mean |change| in the lower face, of lip directions
+    leakage(lip -> upper) = change in the upper face / change in the lower face, of lip directions
 
-measured on rendered pictures under the data set's own soft masks (which leave out the nose, moved by both), for steps
-of one training standard deviation either way, around the canonical head and around states the identity is really in.
-Reconstruction can be perfect while leakage is total, so this figure stands beside every PSNR.
+for steps of one training standard deviation either way, around the canonical head and around states the identity is
+really in. In pixels, change is the mean difference of rendered pictures under the data set's own soft masks (which
+leave out the nose, moved by both); in landmarks, how far they move (landmark_leakage.py).
+Reconstruction can be perfect while leakage is total, so these figures stand beside every PSNR.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from dgtalker.evaluation.driving import HeldOut, draw, soft_mask
 from dgtalker.evaluation.metrics import region_change
 
 Renderer = Callable[[np.ndarray, np.ndarray, int], np.ndarray]  # a_exp [ke], a_lip [kl], state number -> uint8 [H,W,3]
+STATES = 6  # the canonical head and five met in the held-out clips
 
 
 @dataclass(frozen=True)
@@ -29,45 +33,95 @@ class States:
     lower: np.ndarray  # [S, H, W] in [0, 1]
 
 
-def leakage(picture: Renderer, states: States, exp_names: list[str], lip_names: list[str]) -> dict:
-    """Leakage figures.
+def met_states(held: HeldOut, seed: int, count: int = STATES) -> tuple[States, list]:
+    """The canonical head and count - 1 moments of the held-out clips, and the camera [S] of each."""
+    rng = np.random.default_rng(seed)
+    exp, lip, upper, lower, cameras = [], [], [], [], []
+    for number in range(count):
+        clip = held.clips[int(rng.integers(len(held.clips)))]
+        t = int(rng.integers(len(clip)))
+        a_exp, a_lip = held.codes[clip.name]
+        exp.append(a_exp[t] if number else np.zeros_like(a_exp[t]))
+        lip.append(a_lip[t] if number else np.zeros_like(a_lip[t]))
+        upper.append(soft_mask(clip.mask_upper, t))
+        lower.append(soft_mask(clip.mask_lower, t))
+        cameras.append(clip.camera(t))
+    return States(*(np.stack(x) for x in (exp, lip, upper, lower))), cameras
 
-    lip_to_upper, exp_to_lower: totals over all coefficients, +-1 std, all states. swap_*: whole codes exchanged between
-    two states, so that directions count by how they are used together. coefficients: every one's own change (grey
-    levels) and ratio.
+
+def measure_leakage(held: HeldOut, states: States, cameras: list) -> dict:
+    """Leakage in pixels of `held.identity`, in mean grey levels."""
+    identity = held.identity
+    picture = lambda a_exp, a_lip, s: draw(identity, a_exp, a_lip, cameras[s])  # noqa: E731
+    return leakage(picture, states, identity.exp_names, identity.lip_names)
+
+
+def leakage(picture: Renderer, states: States, exp_names: list[str], lip_names: list[str]) -> dict:
+    """Leakage figures in pixels, see `probe`; changes are mean grey levels under the states' masks."""
+
+    def change(base: np.ndarray, image: np.ndarray, s: int) -> np.ndarray:
+        return np.array([region_change(image, base, mask) for mask in (states.upper[s], states.lower[s])])
+
+    return probe(picture, change, states.exp, states.lip, exp_names, lip_names) | {"unit": "grey levels"}
+
+
+def probe(
+    observe: Callable[[np.ndarray, np.ndarray, int], Any],
+    change: Callable[[Any, Any, int], np.ndarray],
+    exp: np.ndarray,
+    lip: np.ndarray,
+    exp_names: list[str],
+    lip_names: list[str],
+) -> dict:
+    """Leakage of anything that can be observed.
+
+    observe(a_exp [ke], a_lip [kl], state number) -> an observation; change(before, after, state number) -> how much
+    [upper, lower] differ, NaN where that could not be seen. exp [S, ke], lip [S, kl]: the states.
+
+    Returns lip_to_upper, exp_to_lower: totals over all coefficients, +-1 std, all states. matrix: the mean changes
+    behind them and each divided by its row's own. swap_*: whole codes exchanged between two states, so that directions
+    count by how they are used together. coefficients: every one's own change and ratio. lost: steps without a reading.
     """
-    count = len(states.exp)
+    count, lost = len(exp), 0
     changes = {name: np.zeros(2) for name in [*exp_names, *lip_names]}  # name -> total change (upper, lower)
     swaps = {"exp": np.zeros(2), "lip": np.zeros(2)}
     for s in range(count):
-        exp, lip = states.exp[s], states.lip[s]
-        masks = states.upper[s], states.lower[s]
-        base = picture(exp, lip, s)
+        base = observe(exp[s], lip[s], s)
 
-        def change(a_exp, a_lip, s=s, masks=masks, base=base):
-            image = picture(a_exp, a_lip, s)
-            return np.array([region_change(image, base, mask) for mask in masks])
+        def step(a_exp, a_lip, s=s, base=base):
+            nonlocal lost
+            found = change(base, observe(a_exp, a_lip, s), s)
+            lost += not np.isfinite(found).all()
+            return np.nan_to_num(found)
 
         for sign in (-1.0, 1.0):
             for i, name in enumerate(exp_names):
-                changes[name] += change(exp + sign * np.eye(len(exp), dtype=exp.dtype)[i], lip)
+                changes[name] += step(exp[s] + sign * np.eye(len(exp[s]), dtype=exp.dtype)[i], lip[s])
             for i, name in enumerate(lip_names):
-                changes[name] += change(exp, lip + sign * np.eye(len(lip), dtype=lip.dtype)[i])
+                changes[name] += step(exp[s], lip[s] + sign * np.eye(len(lip[s]), dtype=lip.dtype)[i])
         other = (s + 1) % count
-        swaps["exp"] += change(states.exp[other], lip)
-        swaps["lip"] += change(exp, states.lip[other])
-    exp_total = sum((changes[n] for n in exp_names), np.zeros(2))
-    lip_total = sum((changes[n] for n in lip_names), np.zeros(2))
+        swaps["exp"] += step(exp[other], lip[s])
+        swaps["lip"] += step(exp[s], lip[other])
+    totals = [sum((changes[n] for n in names), np.zeros(2)) for names in (exp_names, lip_names)]
     rows = {}
     for name, total in changes.items():
         own, other = (total if name in exp_names else total[::-1]) / (2 * count)
         rows[name] = {"own": float(own), "ratio": _ratio(other, own)}
+    means = [total / (2 * count * len(names)) for total, names in zip(totals, (exp_names, lip_names), strict=True)]
+    ratios = [[_ratio(x, mean[own]) for x in mean] for own, mean in enumerate(means)]
     return {
-        "lip_to_upper": _ratio(lip_total[0], lip_total[1]),
-        "exp_to_lower": _ratio(exp_total[1], exp_total[0]),
+        "lip_to_upper": ratios[1][0],
+        "exp_to_lower": ratios[0][1],
+        "matrix": {
+            "rows": ["expression", "lips"],
+            "columns": ["upper", "lower"],
+            "change": [[float(x) for x in mean] for mean in means],
+            "ratio": ratios,
+        },
         "swap_lip_to_upper": _ratio(swaps["lip"][0], swaps["lip"][1]),
         "swap_exp_to_lower": _ratio(swaps["exp"][1], swaps["exp"][0]),
         "states": count,
+        "lost": lost,
         "coefficients": rows,
     }
 

@@ -6,6 +6,8 @@ Landmark numbers are those of MediaPipe's 478-point face mesh.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 OUTER_LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
@@ -17,6 +19,7 @@ EYES = (  # (upper, lower) lid pairs and the two corners, right and left eye
     (((159, 145), (158, 153), (160, 144)), (33, 133)),
     (((386, 374), (385, 380), (387, 373)), (263, 362)),
 )
+SIZE = 256  # distances are given in pixels of a picture of this size, whatever the data set's
 PSNR_CEILING = 100.0  # of identical pictures, so that means stay finite
 MAX_LAG = 5  # frames
 
@@ -25,6 +28,15 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB of two uint8 pictures of one shape, at most 100."""
     error = np.mean((a.astype(np.float32) - b.astype(np.float32)) ** 2)
     return float(min(PSNR_CEILING, 10 * np.log10(255.0**2 / max(error, 1e-12))))
+
+
+def masked_psnr(a: np.ndarray, b: np.ndarray, mask: np.ndarray) -> float:
+    """psnr of what lies under a soft mask [H,W] in [0,1]; NaN if nothing does."""
+    weight = float(mask.sum())
+    if weight < 1e-6:
+        return float("nan")
+    error = (((a.astype(np.float32) - b.astype(np.float32)) ** 2).mean(-1) * mask).sum() / weight
+    return float(min(PSNR_CEILING, 10 * np.log10(255.0**2 / max(float(error), 1e-12))))
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> float:
@@ -121,3 +133,14 @@ def motion_energy(frames: list[np.ndarray], mask: np.ndarray) -> float:
         for a, b in zip(frames[:-1], frames[1:], strict=True)
     ]
     return float(np.mean(energies)) if energies else 0.0
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean of what is finite; NaN if nothing is."""
+    values = [v for v in values if np.isfinite(v)]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def over(a: float, b: float) -> float:
+    """a / b; NaN where b is nothing."""
+    return float(a / b) if b > 1e-9 else float("nan")

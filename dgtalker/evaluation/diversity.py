@@ -1,0 +1,69 @@
+"""Diversity at fixed audio: variants of a performance must move the upper face otherwise, and the lips not at all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dgtalker.evaluation import metrics
+from dgtalker.evaluation.anchors import Anchors, project
+from dgtalker.evaluation.driving import HeldOut, draw
+from dgtalker.evaluation.exhibits import Strip, spread
+from dgtalker.evaluation.stage import Stage
+
+VARIANTS = 4
+CLIPS = 2
+STRIDE = 3  # every so many frames
+COLUMNS = 8  # of the strip
+
+
+def measure_diversity(held: HeldOut, stage: Stage, anchors: Anchors | None) -> dict:
+    """upper_px, lower_px: standard deviation across variants of the landmarks, pixels at 256, by the head's geometry;
+    upper_motion_px: of the upper ones over time, for comparison. upper_change, lower_change: mean grey levels between
+    variants under the masks; lip_motion_ratio: the latter against speech. lip_coefficients_moved: largest difference.
+    All None with a reason where the data set has no sound."""
+    clips = [clip for clip in held.clips if clip.audio_path.is_file()][:CLIPS]
+    keys = ("upper_px", "lower_px", "upper_motion_px", "upper_change", "lower_change", "lip_motion_ratio")
+    if not clips:
+        return {**dict.fromkeys((*keys, "lip_coefficients_moved")), "reason": "the data set has no sound"}
+    found: dict[str, list[float]] = {key: [] for key in (*keys, "lip_coefficients_moved")}
+    for number, clip in enumerate(clips):
+        variants = _variants(held, clip)
+        first = variants[0]
+        found["lip_coefficients_moved"] += [float(abs(v.a_lip - first.a_lip).max()) for v in variants[1:]]
+        times = range(0, len(first), STRIDE)
+        frames = [[draw(held.identity, v.a_exp[t], v.a_lip[t], stage.camera) for t in times] for v in variants]
+        for made in frames[1:]:
+            for a, b in zip(made, frames[0], strict=True):
+                found["upper_change"].append(metrics.region_change(a, b, stage.upper))
+                found["lower_change"].append(metrics.region_change(a, b, stage.lower))
+        if anchors is not None:
+            moved = np.stack([[_landmarks(held, anchors, stage, v, t) for t in times] for v in variants])  # [V,T,L,2]
+            upper, lower = anchors.halves(np.moveaxis(moved, 2, 0))  # [L,V,T,2]
+            for key, half in (("upper_px", upper), ("lower_px", lower)):
+                found[key].append(float(np.linalg.norm(half.std(axis=1), axis=-1).mean()))
+            found["upper_motion_px"].append(float(np.linalg.norm(upper.std(axis=2), axis=-1).mean()))
+        if number == 0:
+            picks = spread(len(frames[0]), COLUMNS)
+            rows = {f"variant {n}": [made[i] for i in picks] for n, made in enumerate(frames)}
+            held.exhibits.show("diversity", Strip(f"The same sound ({clip.name}), variants of the upper face", rows))
+    figures = {key: metrics.mean(values) for key, values in found.items()}
+    figures["lip_coefficients_moved"] = max(found["lip_coefficients_moved"])
+    figures["lip_motion_ratio"] = metrics.over(figures["lower_change"], stage.spread)
+    return {**figures, "variants": VARIANTS, "clips": len(clips)}
+
+
+def _variants(held: HeldOut, clip) -> list:
+    from dgtalker.audio.loading import load_audio
+    from dgtalker.expression import ExpressionSettings
+    from dgtalker.performance import Performance
+
+    samples = load_audio(clip.audio_path)
+    return [
+        Performance.from_audio(held.identity, samples, settings=ExpressionSettings(variant=variant))
+        for variant in range(VARIANTS)
+    ]
+
+
+def _landmarks(held: HeldOut, anchors: Anchors, stage: Stage, performance, t: int) -> np.ndarray:
+    means = held.identity.frame(performance.a_exp[t], performance.a_lip[t]).means.numpy()
+    return project(anchors.places(means), stage.camera)[0] * metrics.SIZE / stage.camera.height
