@@ -22,7 +22,7 @@ def launch(host: str | None = None, port: int | None = None, engine: Any = None,
     engine = engine or Engine()
     threading.Thread(target=engine.warm_up, name="dgtalker-warm-up", daemon=True).start()  # beside Gradio's own import
     try:
-        from dgtalker.studio.layout import build
+        from dgtalker.studio.layout import EXAMPLES, build
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise
@@ -35,6 +35,7 @@ def launch(host: str | None = None, port: int | None = None, engine: Any = None,
         theme=theme(),
         css=CSS.read_text(encoding="utf-8"),
         max_file_size=UPLOAD_LIMIT,
+        allowed_paths=[str(EXAMPLES)],  # a loaded session takes its sound from there, if it is an example
         footer_links=[],
         ssr_mode=False,
         show_error=True,

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+    from dgtalker.expression import ExpressionSettings
     from dgtalker.gaussians import Gaussians
     from dgtalker.identity import Identity
+    from dgtalker.session import Session
+    from dgtalker.studio.keeping import Kept
 
 log = logging.getLogger(__name__)
 LOADED_IDENTITIES = 4  # heads kept in memory
@@ -200,31 +204,43 @@ class Engine:
         camera: str,
         size: int,
         expression_from: str | None,
+        settings: ExpressionSettings,
+        kept: Kept | None,
         progress: Callable[..., None],
         cancelled: Callable[[], bool],
-    ) -> tuple[Path, Path]:
-        """Write the talking video and its coefficients into `folder`; returns (mp4, csv).
+    ) -> tuple[Path, Path, Session | None]:
+        """Write the talking video and its coefficients into `folder`; returns (mp4, csv, what they were made from).
 
-        camera: "front", "spiral" or "hand" (the view's own). The view's sliders are added to what the audio asks for.
+        camera: "front", "spiral" or "still" (the view's own). The view's sliders are added to what the audio asks for.
+        kept: curves to show instead of new ones where they are those of the same audio and settings.
         """
-        from dgtalker.camera import orbit_camera
+        from dgtalker.session import STILL, Sound
         from dgtalker.talk import talk
 
         video, table = folder / f"{view.identity}.mp4", folder / f"{view.identity}-coefficients.csv"
-        path = orbit_camera(view.yaw, view.pitch, size, view.zoom) if camera == "hand" else camera
-        talk(
-            self.identity(view.identity),
+        identity = self.identity(view.identity)
+        sounds = Sound.of(audio), Sound.of(expression_from) if expression_from else None
+        again = kept is not None and kept.fits(view, *sounds, settings)
+        if again:
+            kept.session.check_identity(identity)
+        result = talk(
+            identity,
             audio,
             video,
             size=size,
-            camera=path,
+            camera=(view.yaw, view.pitch, view.zoom) if camera == STILL else camera,
             expression_from=expression_from,
             edits=view.edits,
             save_coefficients=table,
+            settings=settings,
+            curves=kept.session.curves if again else None,
             progress=progress,
             cancelled=cancelled,
         )
-        return video, table
+        if result is None:
+            return video, table, None
+        known = {"expression_audio": kept.session.expression_audio} if again else {}
+        return video, table, replace(result.session, **known)
 
 
 def _about(row: Mapping[str, Any]) -> str:

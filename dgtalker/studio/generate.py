@@ -12,11 +12,10 @@ from typing import Any
 
 from dgtalker.errors import UserError
 from dgtalker.studio.engine import Engine
+from dgtalker.studio.keeping import CAMERAS, Inputs, Kept
 from dgtalker.studio.sessions import Session
 
 log = logging.getLogger(__name__)
-CAMERAS = {"Front": "front", "Spiral": "spiral", "By hand": "hand"}
-SIZES = (256, 384, 512)  # pixels
 CANCELLED = "Cancelled. Your sliders and settings are as you left them."
 POLL_SECONDS = 0.1
 SILENCE = 1e-3  # full scale is 1: a recording that never gets louder holds no speech
@@ -31,6 +30,7 @@ class Progress:
     fraction: float = 0.0
     video: Path | None = None
     table: Path | None = None
+    kept: Kept | None = None  # the curves of the finished video
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,8 @@ class Job:
     """What the user asked for."""
 
     view: Any  # as the browser sent it
-    audio: str | None
-    camera: str = "Front"
-    size: int = 256
-    expression_from: str | None = None
+    inputs: Inputs
+    kept: Kept | None = None  # curves to show again, if they are those of the inputs
 
 
 def check_audio(path: str | None, longest: float) -> None:
@@ -67,18 +65,22 @@ def run(engine: Engine, job: Job, session: Session, longest: float) -> Iterator[
 
     def work() -> None:
         try:
-            check_audio(job.audio, longest)
-            if job.expression_from:
-                check_audio(job.expression_from, longest)
-            if job.camera not in CAMERAS or job.size not in SIZES:
-                raise UserError("The camera or size is not one of those offered: choose again.")
+            inputs = job.inputs
+            if not inputs.audio and job.kept and job.kept.loaded and job.kept.session.audio:
+                raise UserError(f"The session needs its sound '{job.kept.session.audio.name}': give it under Voice.")
+            check_audio(inputs.audio, longest)
+            if inputs.other:
+                check_audio(inputs.other, longest)
+            inputs.check_choices()
             outcome["files"] = engine.talk(
                 view=engine.parse(job.view),
-                audio=job.audio,
+                audio=inputs.audio,
                 folder=session.folder,
-                camera=CAMERAS[job.camera],
-                size=job.size,
-                expression_from=job.expression_from,
+                camera=CAMERAS[inputs.camera],
+                size=inputs.size,
+                expression_from=inputs.other,
+                settings=inputs.settings,
+                kept=job.kept,
                 progress=progress,
                 cancelled=session.stop.is_set,
             )
@@ -107,8 +109,9 @@ def run(engine: Engine, job: Job, session: Session, longest: float) -> Iterator[
         elif "error" in outcome:
             yield Progress("failed", outcome["error"])
         else:
-            video, table = outcome["files"]
-            yield Progress("done", f"Ready in {time.monotonic() - start:.1f} s.", 1.0, video, table)
+            video, table, made = outcome["files"]
+            kept = made and Kept(made)
+            yield Progress("done", f"Ready in {time.monotonic() - start:.1f} s.", 1.0, video, table, kept)
     finally:
         session.stop.set()
 

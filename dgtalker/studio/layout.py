@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import os
 from collections.abc import Iterator
@@ -10,9 +11,12 @@ from typing import Any
 
 import gradio as gr
 
-from dgtalker.studio import components
+from dgtalker.blinks import MAX_RATE, RATE
+from dgtalker.errors import UserError
+from dgtalker.studio import components, keeping
 from dgtalker.studio.engine import Engine
-from dgtalker.studio.generate import CAMERAS, CANCELLED, SIZES, Job, Progress, run
+from dgtalker.studio.generate import CANCELLED, Job, Progress, run
+from dgtalker.studio.keeping import CAMERAS, SIZES, Inputs
 from dgtalker.studio.sessions import Sessions
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -25,6 +29,8 @@ NOTE = (
 )
 # The sliders and the camera live in the browser; this puts them in the first input at the moment of the click.
 SEND_VIEW = "(...inputs) => [window.dgtalker.view(), ...inputs.slice(1)]"
+# What the server says to the browser's store: sliders to restore, a file to save.
+RECEIVE = "(text) => { window.dgtalker.receive(text); return ''; }"
 
 
 def longest_audio() -> float:
@@ -62,7 +68,19 @@ def build(engine: Engine | None = None) -> gr.Blocks:
                         elem_id="dg-audio", editable=False, buttons=[],
                     )  # fmt: skip
                     _examples(audio)
-                    with gr.Accordion("Expression from another voice", open=False):
+                    with gr.Accordion("Expression", open=False, elem_id="dg-expression"):
+                        blinks = gr.Textbox(
+                            label="Blinks at (s)", placeholder="natural – or 1.2, 3.4 – or none", max_lines=1,
+                            elem_id="dg-blinks",
+                        )  # fmt: skip
+                        rate = gr.Slider(0, MAX_RATE, RATE, step=1, label="Blinks a minute", elem_id="dg-rate")
+                        with gr.Row():
+                            variant = gr.Number(0, label="Variant", precision=0, min_width=60, elem_id="dg-variant")
+                            seed = gr.Number(0, label="Seed", precision=0, min_width=60, elem_id="dg-seed")
+                        gr.HTML(
+                            '<p class="dg-hint">A variant moves the upper face in another way; the lips stay. A second '
+                            "voice can move it, too:</p>"
+                        )
                         other = gr.Audio(
                             label="Expression from", sources=["upload", "microphone"], type="filepath",
                             show_label=False, elem_id="dg-other-audio", editable=False, buttons=[],
@@ -74,6 +92,13 @@ def build(engine: Engine | None = None) -> gr.Blocks:
                     generate = gr.Button("Generate video", variant="primary", elem_id="dg-generate")
                     cancel = gr.Button("Cancel", visible=False, elem_id="dg-cancel")
                     report = gr.HTML("", elem_id="dg-report")
+                    with gr.Row(elem_id="dg-session"):
+                        save = gr.Button("Save session", size="sm", min_width=60, elem_id="dg-save")
+                        load = gr.UploadButton(
+                            "Load session", file_types=[".json"], size="sm", min_width=60, elem_id="dg-load"
+                        )
+                    kept = gr.State(None)  # this tab's curves
+                    courier = gr.Textbox(visible="hidden", show_label=False, container=False, elem_id="dg-courier")
             with gr.Column(elem_id="dg-centre", min_width=0), gr.Tabs(elem_id="dg-tabs") as tabs:
                 with gr.Tab("Live", id="live"):
                     view = components.viewport(engine)
@@ -89,13 +114,28 @@ def build(engine: Engine | None = None) -> gr.Blocks:
                 components.sliders(engine)
         gr.HTML(f'<p class="dg-note">{NOTE}</p>')
 
-        def on_generate(
-            data: Any, audio: str | None, camera: str, size: int, other: str | None, request: gr.Request
-        ) -> Iterator[dict]:
+        def on_generate(data: Any, kept: Any, request: gr.Request, *inputs: Any) -> Iterator[dict]:
             session = sessions.current(request.session_hash)
-            job = Job(data, audio, camera, size, other)
-            for progress in run(engine, job, session, limit):
+            for progress in run(engine, Job(data, Inputs(*inputs), kept), session, limit):
                 yield show(progress)
+
+        def on_save(data: Any, kept: Any, *inputs: Any) -> dict:
+            try:
+                return {courier: keeping.to_browser(keeping.save(engine, data, Inputs(*inputs), kept))}
+            except UserError as error:
+                return {report: status("failed", str(error))}
+
+        def on_load(path: str | None, chosen: str | None) -> dict:
+            try:
+                found = keeping.load(engine, path, [chosen, *_example_files()])
+            except UserError as error:
+                return {report: status("failed", str(error))}
+            values = dataclasses.astuple(found.inputs)
+            return dict(zip(inputs, values, strict=True)) | {
+                kept: found.kept,
+                courier: keeping.to_browser({"restore": found.view}),
+                report: status("done", found.message),
+            }
 
         def show(progress: Progress) -> dict:
             changes: dict = {report: status(progress.kind, progress.message, progress.fraction)}
@@ -106,6 +146,7 @@ def build(engine: Engine | None = None) -> gr.Blocks:
                     video: str(progress.video),
                     table: gr.update(value=str(progress.table), visible=True),
                     tabs: gr.update(selected="video"),
+                    kept: progress.kept,
                 }
             return changes
 
@@ -129,13 +170,18 @@ def build(engine: Engine | None = None) -> gr.Blocks:
         def on_unload(request: gr.Request) -> None:
             sessions.drop(request.session_hash)
 
-        outputs = [generate, cancel, report, video, table, tabs]
+        inputs = [audio, camera, size, other, blinks, rate, variant, seed]  # the fields of Inputs
+        outputs = [generate, cancel, report, video, table, tabs, kept]
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         clicked = generate.click(on_click, outputs=outputs, queue=False, **quiet)
         job = clicked.then(
-            on_generate, [view, audio, camera, size, other], outputs, js=SEND_VIEW, concurrency_limit=1,
+            on_generate, [view, kept, *inputs], outputs, js=SEND_VIEW, concurrency_limit=1,
             concurrency_id="talk", **quiet,
         )  # fmt: skip
+        saved = save.click(on_save, [view, kept, *inputs], [courier, report], js=SEND_VIEW, queue=False, **quiet)
+        restored = load.upload(on_load, [load, audio], [*inputs, kept, courier, report], queue=False, **quiet)
+        for sent in (saved, restored):
+            sent.then(None, courier, courier, js=RECEIVE, queue=False, **quiet)
         job.failure(on_failure, outputs=outputs, queue=False, **quiet)
         cancel.click(on_cancel, outputs=outputs, cancels=[job], queue=False, **quiet)
         page.unload(on_unload)
@@ -143,9 +189,12 @@ def build(engine: Engine | None = None) -> gr.Blocks:
     return page
 
 
+def _example_files() -> list[Path]:
+    return [EXAMPLES / name for name in EXAMPLE_LABELS if (EXAMPLES / name).is_file()]
+
+
 def _examples(audio: gr.Audio) -> None:
-    files = [EXAMPLES / name for name in EXAMPLE_LABELS if (EXAMPLES / name).is_file()]
-    if files:
+    if files := _example_files():
         gr.Examples(
             [[str(f)] for f in files], [audio], example_labels=[EXAMPLE_LABELS[f.name] for f in files],
             label="Or try", elem_id="dg-examples",

@@ -89,7 +89,7 @@ def app(checkpoints, tmp_path_factory):
 
 def _wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180  # a busy machine takes long to import
     while time.monotonic() < end and process.poll() is None:
         try:
             opener.open(url, timeout=5)

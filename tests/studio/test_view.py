@@ -10,6 +10,7 @@ import pytest
 
 from dgtalker.errors import UserError
 from dgtalker.studio.generate import Job, run
+from dgtalker.studio.keeping import Inputs, Kept
 from dgtalker.studio.sessions import Sessions
 from dgtalker.studio.view import parse_view
 
@@ -62,7 +63,7 @@ class SlowEngine:
     def parse(self, data):
         return data
 
-    def talk(self, view, audio, folder: Path, camera, size, expression_from, progress, cancelled):
+    def talk(self, view, folder: Path, progress, cancelled, **options):
         if self.failure:
             raise self.failure
         for i in range(500):
@@ -85,7 +86,7 @@ def audio(tmp_path) -> str:
 
 def test_closing_the_stream_stops_the_work(audio):
     engine, session = SlowEngine(), Sessions().start_job("a")
-    reports = run(engine, Job({}, audio), session, 60)
+    reports = run(engine, Job({}, Inputs(audio)), session, 60)
     assert next(reports).kind == "working"
     reports.close()
     assert engine.stopped.wait(2)
@@ -93,7 +94,7 @@ def test_closing_the_stream_stops_the_work(audio):
 
 def test_cancelling_is_reported(audio):
     sessions = Sessions()
-    reports = run(SlowEngine(), Job({}, audio), sessions.start_job("a"), 60)
+    reports = run(SlowEngine(), Job({}, Inputs(audio)), sessions.start_job("a"), 60)
     next(reports)
     sessions.cancel("a")
     assert list(reports)[-1].kind == "cancelled"
@@ -101,13 +102,31 @@ def test_cancelling_is_reported(audio):
 
 @pytest.mark.parametrize("failure, words", [(UserError("Bad thing."), "Bad thing."), (KeyError("x"), "log says why")])
 def test_failures_become_one_sentence(audio, failure, words):
-    last = list(run(SlowEngine(failure), Job({}, audio), Sessions().start_job("a"), 60))[-1]
+    last = list(run(SlowEngine(failure), Job({}, Inputs(audio)), Sessions().start_job("a"), 60))[-1]
     assert last.kind == "failed" and words in last.message
 
 
-@pytest.mark.parametrize("job", [Job({}, None), Job({}, "AUDIO", camera="Behind"), Job({}, "AUDIO", size=5000)])
-def test_impossible_jobs_are_refused(job, audio):
-    from dataclasses import replace
+@pytest.mark.parametrize(
+    "wrong",
+    [{"audio": None}, {"camera": "Behind"}, {"size": 5000}, {"blinks": "often"}, {"rate": 1e9}, {"seed": -1},
+     {"variant": 1.5}],
+)  # fmt: skip
+def test_impossible_jobs_are_refused(wrong, audio):
+    job = Job({}, Inputs(**({"audio": audio} | wrong)))
+    last = list(run(SlowEngine(), job, Sessions().start_job("a"), 60))[-1]
+    assert last.kind == "failed" and last.message.endswith(".") and "log" not in last.message
 
-    job = replace(job, audio=audio) if job.audio else job
-    assert list(run(SlowEngine(), job, Sessions().start_job("a"), 60))[-1].kind == "failed"
+
+def test_curves_are_shown_again_only_for_the_same_inputs(tmp_path):
+    from dgtalker.expression import ExpressionSettings
+    from dgtalker.session import Session, Sound
+
+    mine, mood = Sound("a.wav", "1" * 64), Sound("b.wav", "2" * 64)
+    view, plain = parse_view({"identity": "a"}, EXP, LIP), ExpressionSettings()
+    session = Session("a", audio=mine, expression_audio=mood)
+    assert Kept(session).fits(view, mine, mood, plain)
+    assert not Kept(session).fits(view, mine, None, plain)  # the second voice was taken away
+    assert Kept(session, loaded=True).fits(view, mine, None, plain)  # or never given: it is in the file's curves
+    assert not Kept(session).fits(view, mood, mood, plain) and not Kept(session).fits(view, None, mood, plain)
+    assert not Kept(session).fits(view, mine, mood, ExpressionSettings(variant=1))
+    assert not Kept(session).fits(parse_view({"identity": "b"}, EXP, LIP), mine, mood, plain)

@@ -53,7 +53,7 @@ function build() {
   }
   mark();
   const names = identities.map((identity) => identity.name);
-  if (!names.includes(chosen)) choose(names[0]);
+  if (!names.includes(chosen)) choose(names.includes(store.wanted) ? store.wanted : names[0]);
 }
 
 cards.addEventListener("click", (event) => {
@@ -69,5 +69,6 @@ cards.addEventListener("keydown", (event) => {
   next.focus();
   choose(next.dataset.name);
 });
+store.subscribe((what) => { if (what === "wanted" && store.wanted !== chosen) choose(store.wanted); });
 watch("value", build);
 build();

@@ -4,12 +4,35 @@ const store = (window.dgtalker ??= (() => {
   const remembered = {}; // sliders of each identity, so that coming back finds them as they were left
   const state = { identity: null, exp: [], lip: [], blink: 0, yaw: 0, pitch: 0, zoom: 1 };
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-  const emit = (what) => listeners.forEach((listener) => listener(what, state));
+  const emit = (what) => { listeners.forEach((listener) => listener(what, state)); keep(); };
+  // A reload finds everything as it was. In this tab only: a shared computer shows nobody what another one did.
+  const STORAGE = "dgtalker-view-1";
+  let keepTimer = 0;
+  function keep() {
+    clearTimeout(keepTimer);
+    keepTimer = setTimeout(() => {
+      if (!state.identity) return;
+      const { identity, exp, lip, blink, yaw, pitch, zoom } = state;
+      const sliders = { ...remembered, [identity.name]: { exp, lip, blink } };
+      try { sessionStorage.setItem(STORAGE, JSON.stringify({ identity: identity.name, sliders, yaw, pitch, zoom })); } catch { /* storage is off */ }
+    }, 100);
+  }
+  function kept() {
+    const number = (value, low, high, otherwise) => (Number.isFinite(value) ? clamp(value, low, high) : otherwise);
+    const row = (values) => (Array.isArray(values) ? values.map((value) => number(value, -3, 3, 0)) : []);
+    try {
+      const found = JSON.parse(sessionStorage.getItem(STORAGE)) ?? {};
+      for (const [name, { exp, lip, blink }] of Object.entries(found.sliders ?? {})) remembered[name] = { exp: row(exp), lip: row(lip), blink: number(blink, 0, 1, 0) };
+      Object.assign(state, { yaw: number(found.yaw, -90, 90, 0), pitch: number(found.pitch, -40, 40, 0), zoom: number(found.zoom, 0.6, 3, 1) });
+      return typeof found.identity === "string" ? found.identity : null;
+    } catch { return null; } // storage is off, or holds something else
+  }
   return {
     state,
     clamp,
     limits: { yaw: 90, pitch: 40, zoom: [0.6, 3], coefficient: 3 },
     subscribe(listener) { listeners.add(listener); return () => listeners.delete(listener); },
+    wanted: kept(), // name of the identity that the gallery is to open
     failure: "",
     fail(sentence) { this.failure = sentence; emit("failed"); },
     setIdentity(identity) {
@@ -37,6 +60,25 @@ const store = (window.dgtalker ??= (() => {
       state.pitch = clamp(pitch, -this.limits.pitch, this.limits.pitch);
       state.zoom = clamp(zoom, ...this.limits.zoom);
       emit("camera");
+    },
+    // What a session holds; the gallery opens its identity.
+    restore({ identity, exp, lip, blink, yaw, pitch, zoom }) {
+      this.wanted = identity;
+      if (state.identity?.name === identity) { Object.assign(state, { exp, lip, blink }); emit("reset"); }
+      else remembered[identity] = { exp, lip, blink };
+      this.setCamera({ yaw, pitch, zoom });
+      emit("wanted");
+    },
+    // What the server answered to Save or Load, as JSON.
+    receive(text) {
+      const { restore, download } = JSON.parse(text || "{}");
+      if (restore) this.restore(restore);
+      if (!download) return;
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(new Blob([download.text], { type: "application/json" }));
+      link.download = download.name;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 60000);
     },
     // Everything a render or a video needs, as plain data.
     view(extra = {}) {
