@@ -15,12 +15,13 @@ SERVER_FUNCTIONS = re.compile("component_server")
 
 
 def picture(page) -> str:
-    """The viewport's pixels once it stands still at full size, as a data URL."""
+    """The viewport's pixels once it stands still at full size, as a data URL. A busy machine may still be painting what
+    was asked for earlier, so that it is given time."""
     page.wait_for_function(
         """async () => {
             const canvas = document.querySelector("#dg-viewport canvas");
             const drawn = canvas.dataset.drawn;
-            await new Promise((resolve) => setTimeout(resolve, 350));
+            await new Promise((resolve) => setTimeout(resolve, 800));
             return canvas.dataset.drawn === drawn && Number(canvas.dataset.size) >= 384;
         }"""
     )

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from test_browser import generate, set_slider, slider, speech, upload
+from test_browser import generate, picture, set_slider, slider, speech, upload
 
 TIMEOUT = 60_000
 
@@ -17,18 +17,6 @@ def shot(page, name: str) -> None:
     """A picture of the page for whoever wants to look: $DGTALKER_SHOTS names the folder."""
     if folder := os.environ.get("DGTALKER_SHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
-
-
-def still(page) -> str:
-    """The picture, once nothing has been painted for a second: a busy machine may still draw what was asked earlier."""
-    page.wait_for_function(
-        """async () => {
-            const canvas = document.querySelector("#dg-viewport canvas"), drawn = canvas.dataset.drawn;
-            await new Promise((resolve) => setTimeout(resolve, 1000));
-            return canvas.dataset.drawn === drawn && Number(canvas.dataset.size) >= 384;
-        }"""
-    )
-    return page.evaluate("document.querySelector('#dg-viewport canvas').toDataURL()")
 
 
 def open_expression(page) -> None:
@@ -105,14 +93,14 @@ def test_a_session_comes_back_in_another_browser(page, open_studio, tmp_path):
     assert values["curves"]["frames"] == 30 and values["camera"] == {"path": "still", "yaw": -40, "pitch": 0, "zoom": 1}
     assert "/" not in values["audio"]["name"] and str(tmp_path) not in saved.read_text()
     page.click("#dg-tabs [role=tab]:has-text('Live')")
-    before = still(page)
+    before = picture(page)
 
     other = open_studio()
     set_slider(other, "exp1", 2)
     message = load(other, saved)
     assert "speech.wav" in message and "again" in message
     shot(other, "loaded")
-    assert still(other) == before
+    assert picture(other) == before
     assert (slider(other, "lip1"), slider(other, "blink"), slider(other, "exp1")) == (1.5, 0.3, 0)
     assert other.locator("#dg-camera label.selected").inner_text() == "By hand"
     assert other.locator("#dg-size label.selected").inner_text() == "384 px"
@@ -179,12 +167,12 @@ def test_sliders_and_camera_survive_a_reload(page, name):
     set_slider(page, "lip1", -1.5)
     set_slider(page, "blink", 0.5)
     page.click("[data-do=right]")
-    before = still(page)
+    before = picture(page)
     page.reload()
     page.wait_for_selector("canvas[data-drawn]")
     page.wait_for_selector("#dg-lip1")
     assert page.locator(f"[data-name={name}]").get_attribute("aria-checked") == "true"
-    assert (slider(page, "lip1"), slider(page, "blink")) == (-1.5, 0.5) and still(page) == before
+    assert (slider(page, "lip1"), slider(page, "blink")) == (-1.5, 0.5) and picture(page) == before
     if name != "fake":
         page.click("[data-name=fake]")
         page.wait_for_selector("#dg-exp3")
