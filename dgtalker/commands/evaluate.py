@@ -1,4 +1,6 @@
-"""evaluate IDENTITY DATASET [--json]"""
+"""evaluate IDENTITY DATASET [--all] [--json] [--report FILE.html]"""
+
+from pathlib import Path
 
 from dgtalker.commands import common
 
@@ -7,6 +9,8 @@ def configure(parser):
     parser.add_argument("identity", help="shipped name, folder or hub repository")
     parser.add_argument("dataset", help="data set of held-out clips, made by preprocess")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--report", metavar="FILE.html", help="also write a page with figures, plots and frames")
+    parser.add_argument("--all", action="store_true", help="every setting that the given folders allow")
     parser.add_argument("--face-landmarker", metavar="FILE", help="MediaPipe face_landmarker.task")
     parser.add_argument("--clips", type=int, default=20, help="at most so many clips, default 20")
     parser.add_argument(
@@ -14,13 +18,20 @@ def configure(parser):
         action="store_true",
         help="also report every figure after aligning each frame's camera on the upper face (the mouth is never used)",
     )
+    parser.add_argument(
+        "--truth",
+        metavar="DIR",
+        help="films of a synthetic person with their true pictures from aside (synthesize-performance --views)",
+    )
     parser.add_argument("--frames", metavar="DIR", help="also write sheets of real and rendered frames")
     parser.add_argument("--revision", help="of a hub repository")
 
 
 def run(args) -> None:
     frames = args.frames and common.check_output_folder(args.frames)
+    page = args.report and common.check_output_file(args.report, (".html", ".htm"))
     from dgtalker.evaluation import EvaluationConfig, evaluate
+    from dgtalker.evaluation.exhibits import Exhibits
     from dgtalker.identity import Identity
     from dgtalker.video.dataset import Dataset
 
@@ -29,17 +40,23 @@ def run(args) -> None:
     config = EvaluationConfig(
         clips=args.clips,
         face_landmarker=args.face_landmarker,
-        refine_cameras=args.refine_cameras,
+        refine_cameras=args.refine_cameras or args.all,
+        truth=Path(args.truth) if args.truth else None,
         sheets=frames or None,
     )
+    exhibits = Exhibits()
     with common.Progress("evaluate") as progress:
-        report = evaluate(identity, dataset, config, progress=progress)
+        report = evaluate(identity, dataset, config, progress=progress, exhibits=exhibits)
+    if page:
+        from dgtalker.evaluation.page import write_page
+
+        write_page(page, report, exhibits, title=identity.title)
     if args.json:
         common.print_json(report)
         return
-    for block in ("self_driven", "self_driven_refined", "leakage", "blink", "silence"):
-        if block in report:
-            print(f"{block}: " + ", ".join(_figures(report[block])))
+    for name, block in report.items():
+        if isinstance(block, dict) and name not in ("baselines", "config", "hashes"):
+            print(f"{name}: " + (", ".join(_figures(block)) or f"not measured, {block.get('reason')}"))
     print("baselines.static: " + ", ".join(_figures(report["baselines"]["static"])))
 
 

@@ -18,11 +18,16 @@ UNIT = f"pixels at {SIZE}"
 
 
 def measure_landmark_leakage(held: HeldOut, states: States, cameras: list, anchors: Anchors | None) -> dict:
-    """`probe`'s figures by geometry, the detector's under "detector"; by the detector alone without anchors."""
+    """`probe`'s figures by geometry, the detector's under "detector"; by the detector alone without anchors.
+
+    landmarks: how many there are in the upper and in the lower face.
+    """
     by_detector = _by_detector(held, states, cameras)
     if anchors is None:
         return {"by": "detector", **by_detector, "detector": None}
-    return {"by": "geometry", **_by_geometry(held, states, cameras, anchors), "detector": by_detector}
+    landmarks = [len(anchors.upper), len(anchors.lower)]
+    by_geometry = _by_geometry(held, states, cameras, anchors) | {"landmarks": landmarks}
+    return {"by": "geometry", **by_geometry, "detector": by_detector}
 
 
 def _by_geometry(held: HeldOut, states: States, cameras: list, anchors: Anchors) -> dict:
@@ -49,7 +54,7 @@ def _by_detector(held: HeldOut, states: States, cameras: list) -> dict:
         moved = np.linalg.norm(after - before, axis=-1)
         return np.array([moved[half].mean() for half in halves])
 
-    return _figures(held, states, observe, change)
+    return _figures(held, states, observe, change) | {"landmarks": [len(half) for half in halves]}
 
 
 def _figures(held: HeldOut, states: States, observe, change) -> dict:

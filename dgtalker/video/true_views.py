@@ -42,6 +42,7 @@ class TrueViews:
         }
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         save_file(tensors, temporary)
+        temporary.chmod(0o644)
         temporary.replace(path)
         return path
 

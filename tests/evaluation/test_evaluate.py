@@ -2,70 +2,14 @@
 
 import json
 
-import numpy as np
 import pytest
-import torch
+from held_out import FRAMES, SHORTER, make_dataset, read_faces
 
-from dgtalker.camera import orbit_camera
 from dgtalker.errors import UserError
 from dgtalker.evaluation import EvaluationConfig, evaluate
 from dgtalker.evaluation import metrics as m
-from dgtalker.evaluation.evaluate import draw
+from dgtalker.evaluation.exhibits import Exhibits
 from dgtalker.identity import Identity
-from dgtalker.video.dataset import ClipInfo, Dataset, DatasetInfo, write_clip, write_info
-
-SIZE, FRAMES, SHORTER = 64, 16, 10  # every clip has so many frames less than the one before
-
-
-def read_faces(pictures):
-    """Stands for MediaPipe: lips open with the darkness of the lower half, lids with the brightness of the upper."""
-    found = []
-    for picture in pictures:
-        rows = picture.astype(np.float64).mean((1, 2))
-        points = np.random.default_rng(0).uniform(0.4, 0.6, (478, 2)) * SIZE
-        points[33], points[133], points[263], points[362] = (10, 20), (26, 20), (54, 20), (38, 20)
-        for u, v in m.INNER_PAIRS:
-            gap = (255 - rows[SIZE // 2 :].mean()) / 10
-            points[u], points[v] = (32, 48 - gap / 2), (32, 48 + gap / 2)
-        for pairs, _ in m.EYES:
-            for u, v in pairs:
-                gap = rows[: SIZE // 2].mean() / 20
-                points[u], points[v] = (32, 20 - gap), (32, 20 + gap)
-        found.append(points)
-    return np.array(found, np.float32)
-
-
-def make_dataset(folder, identity, clips=2, late=0, kind="log-mel"):
-    """Clips rendered from the identity's own answer to random features, the pictures `late` frames late."""
-    camera = orbit_camera(size=SIZE)
-    infos = []
-    for number in range(clips):
-        rng, frames = np.random.default_rng(number), FRAMES - SHORTER * number
-        smooth = np.cumsum(rng.normal(size=(2 * frames, 80)), 0) * 0.3
-        features, blink = smooth.astype(np.float16), np.linspace(0, 1, frames).astype(np.float32)
-        codes = identity.encode(features.astype(np.float32), blink)
-        pictures = np.stack([draw(identity, e, a, camera) for e, a in zip(*codes, strict=True)])
-        upper = np.zeros((frames, SIZE, SIZE), np.uint8)
-        lower = upper.copy()
-        upper[:, : SIZE // 2 - 4], lower[:, SIZE // 2 + 4 :] = 255, 255
-        tensors = {
-            "images": np.roll(pictures, late, axis=0),
-            "alpha": np.full((frames, SIZE, SIZE), 255, np.uint8),
-            "mask_upper": upper,
-            "mask_lower": lower,
-            "world_to_camera": camera.world_to_camera.expand(frames, 4, 4).numpy(),
-            "intrinsics": camera.intrinsics.expand(frames, 3, 3).numpy(),
-            "landmarks": np.zeros((frames, 478, 2), np.float32),
-            "expression": np.zeros((frames, 52), np.float32),
-            "scores": np.zeros((frames, 52), np.float32),
-            "blink": blink,
-            "features": features,
-        }
-        name = f"clip{number}"
-        write_clip(folder, name, {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in tensors.items()})
-        infos.append(ClipInfo(name, frames, "made"))
-    write_info(folder, DatasetInfo(kind, [0.0] * 4, infos, size=SIZE))
-    return Dataset.open(folder)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +23,8 @@ def report(identity, tmp_path_factory):
     folder = tmp_path_factory.mktemp("set")
     dataset = make_dataset(folder, identity)
     config = EvaluationConfig(refine_cameras=True, sheets=folder / "sheets")
-    return evaluate(identity, dataset, config, faces=read_faces), folder
+    exhibits = Exhibits()
+    return evaluate(identity, dataset, config, faces=read_faces, exhibits=exhibits), folder, exhibits
 
 
 def test_keys_that_other_tools_read(report):
@@ -90,6 +35,13 @@ def test_keys_that_other_tools_read(report):
     assert {"lip_to_upper", "exp_to_lower"} <= set(report["leakage"])
     assert {"spearman", "lip_motion_ratio"} <= set(report["blink"])
     assert "mouth_energy_ratio" in report["silence"]
+    for block in ("leakage", "leakage_landmarks"):
+        matrix = report[block]["matrix"]
+        assert matrix["rows"] == ["expression", "lips"] and matrix["columns"] == ["upper", "lower"]
+        assert [len(row) for row in matrix["ratio"]] == [len(row) for row in matrix["change"]] == [2, 2]
+        assert matrix["ratio"][1][0] == report[block]["lip_to_upper"]
+        assert matrix["ratio"][0][1] == report[block]["exp_to_lower"]
+    assert {"psnr_upper", "lmd_lower"} <= set(report["swap"]) & set(report["swap"]["baselines"]["joint"])
     assert report["frames"] == 2 * FRAMES - SHORTER and len(report["clips"]) == 2
     assert set(report["hashes"]) == {"identity", "dataset"}
 
@@ -108,6 +60,25 @@ def test_alignment_does_no_harm_where_cameras_are_right(report):
 def test_blink_and_leakage_of_a_head_made_without_leakage(report):
     assert report[0]["leakage"]["lip_to_upper"] < 0.1
     assert report[0]["blink"]["lip_motion_ratio"] < 0.2
+
+
+def test_swapped_streams_stay_apart_where_the_head_keeps_them_apart(report):
+    swap = report[0]["swap"]
+    static, joint = swap["baselines"]["static"], swap["baselines"]["joint"]
+    assert swap["psnr_upper"] > max(static["psnr_upper"], joint["psnr_upper"]) + 10
+    assert swap["lmd_lower"] < 0.2 * min(static["lmd_lower"], joint["lmd_lower"])
+    assert swap["pairs"] == 2
+
+
+def test_what_cannot_be_measured_says_why(report):
+    views, diversity = report[0]["views"], report[0]["diversity"]
+    assert views["psnr"] is None and views["by_yaw"] is None and "--truth" in views["reason"]
+    assert diversity["upper_px"] is None and "no sound" in diversity["reason"]
+
+
+def test_exhibits_are_there_for_the_page(report):
+    assert {"self_driven", "swap", "blink"} <= set(report[2].strips)
+    assert {"self_driven", "blink"} <= set(report[2].curves)
 
 
 def test_sheets_are_written(report):
