@@ -17,7 +17,7 @@ from dgtalker.video.source import FPS, VideoInfo, find_cuts, read_frames, thumbn
 from dgtalker.video.tracking import Track
 from dgtalker.video.workers import Counter, Pool, Problems
 
-ALGORITHM = 2  # raise it when the same video would give other numbers
+ALGORITHM = 3  # raise it when the same video would give other numbers
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class ClipWork:
     landmarks: np.ndarray  # [T,478,2] pixels of the source
     scores: np.ndarray  # [T,52] template order
     track: Track | None = None
+    gain: tuple[float, float, float] = (1.0, 1.0, 1.0)  # white balance, factors of red, green and blue
 
     def __len__(self) -> int:
         return len(self.landmarks)

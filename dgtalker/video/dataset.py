@@ -52,6 +52,7 @@ class ClipInfo:
     source: str  # file name and, for a shot of a longer video, its start in seconds
     tracking_error: float = 0.0  # mean landmark reprojection error, pixels of the crop
     jitter: float = 0.0  # frame-to-frame noise of the rigid head, pixels of the crop
+    gain: list[float] = field(default_factory=lambda: [1.0, 1.0, 1.0])  # white balance: factors of red, green, blue
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class DatasetInfo:
     landmark_offsets: list[list[float]] = field(default_factory=list)  # [478][3] dm, this person's landmarks
     blink_open: float = 0.0  # eyeBlink score that counts as blink 0
     blink_closed: float = 1.0  # eyeBlink score that counts as blink 1
+    skin: list[float] = field(default_factory=list)  # colour [3] in 0..1 that all clips' skin was balanced to
     format_version: int = FORMAT_VERSION
 
 

@@ -101,7 +101,8 @@ def draw_all(
         error = float(clip.track.error.mean()) * window.scale
         source = clip.video.path.name if clip.start == 0 else f"{clip.video.path.name} at {clip.start / FPS:.2f} s"
         jitter = camera_jitter(clip.track, drawing.head, intrinsics) * window.scale
-        infos[clip.name] = ClipInfo(clip.name, len(clip), source, round(error, 4), round(jitter, 4))
+        gain = [round(value, 4) for value in clip.gain]
+        infos[clip.name] = ClipInfo(clip.name, len(clip), source, round(error, 4), round(jitter, 4), gain)
         if is_drawn(drawing.out, clip, key):
             counter.add(3 * len(clip), f"kept: {clip.name}")
         else:
@@ -181,7 +182,8 @@ def _draw_clip(
         region = head_region(drawing.head, landmarks[t], pose, intrinsics, size)
         matte = matte * region * bare_neck(colour, region, landmarks[t], intrinsics[1, 1] / pose[2, 3])
         alpha[t] = _to_byte(matte)
-        images[t] = _to_byte(matte[..., None] * colour + 1 - matte[..., None])
+        balanced = (colour * clip.gain).clip(0, 1)
+        images[t] = _to_byte(matte[..., None] * balanced + 1 - matte[..., None])
         upper[t], lower[t] = map(_to_byte, face_masks(drawing.head, pose, intrinsics, size))
     if drawn != count:
         raise UserError(f"{clip.video.path.name} could not be read to its end; the file is damaged.")

@@ -3,6 +3,7 @@
     analyse  every video: faces, landmarks, scores, cuts                     (worker processes, cached)
     split    into clips: one face, large enough, no cut inside
     track    one identity shape and focal length, then camera and expression per frame
+    balance  one white balance for all clips                                 (worker processes)
     draw     head crops on white, masks, audio features                      (worker processes, finished clips are kept)
 """
 
@@ -25,6 +26,7 @@ from dgtalker.video.landmarks import FACE_LANDMARKER, SCORE_NAMES, SEGMENTER, fi
 from dgtalker.video.masks import HeadGeometry
 from dgtalker.video.source import list_videos, probe
 from dgtalker.video.tracking import Identity, LandmarkModel, Track, Tracker
+from dgtalker.video.white_balance import clip_colors, gains
 from dgtalker.video.workers import Counter, Pool, PreprocessStopped, Problems, Progress
 
 __all__ = ["PreprocessConfig", "PreprocessStopped", "preprocess"]
@@ -44,7 +46,7 @@ def preprocess(
     """Make the data set folder `out` from videos (files and folders of clips) of one person.
 
     face_landmarker, segmenter: MediaPipe's model files (the segmenter is also looked for beside the landmarker).
-    like: a data set whose identity shape, focal length, crop and blink scale are used, for held-out clips.
+    like: a data set whose identity shape, focal length, crop, colour and blink scale are used, for held-out clips.
     progress(done, total, message) counts frames; cancelled() is asked often.
     In a collection of videos, bad ones are left out with a warning (logging).
     Raises UserError if nothing usable is left, PreprocessStopped if cancelled.
@@ -91,6 +93,10 @@ def preprocess(
         head = HeadGeometry.from_template(template, identity.shape)
         window = reference.window if reference else window_side(clips, head, identity, segmenter, pool)
         names = list(template.expression_names)
+        colors = clip_colors(clips, pool)
+        skin = reference.skin if reference else _usual_color(colors)
+        balance = gains(colors, skin).tolist()
+        clips = [replace(clip, gain=tuple(gain)) for clip, gain in zip(clips, balance, strict=True)]
         blink = (reference.blink_open, reference.blink_closed) if reference else _blink_scale(clips, names)
         info = DatasetInfo(
             feature_kind=config.feature_kind,
@@ -102,6 +108,7 @@ def preprocess(
             landmark_offsets=[[round(float(v), 5) for v in row] for row in identity.offsets],
             blink_open=blink[0],
             blink_closed=blink[1],
+            skin=skin,
         )
         drawing = Drawing(out, info, head, segmenter, feature_weights, basis)
         infos = draw_all(clips, drawing, pool, counter, problems)
@@ -169,6 +176,12 @@ def _track_all(
             start += len(clip)
         counter.add(0, f"tracking: {group[0].name}")
     return tracked
+
+
+def _usual_color(colors: np.ndarray) -> list[float]:
+    """Median over the clips, as dataset.json keeps it; empty if none could be measured."""
+    known = colors[np.isfinite(colors).all(1)]
+    return [round(float(value), 4) for value in np.median(known, axis=0)] if len(known) else []
 
 
 def _blink_scale(clips: list[ClipWork], names: list[str]) -> tuple[float, float]:
