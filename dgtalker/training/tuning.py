@@ -15,6 +15,7 @@ import copy
 from dataclasses import dataclass
 
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from dgtalker.camera import Camera, orbit_camera
@@ -175,9 +176,25 @@ def settle(generator: Generator, old: Generator, w_can: Tensor, seen: Tensor, re
         texture = 0.5 * (before["colors"][0][mine] - weight @ before["colors"][0][known]) if kind is not scalp else 0.0
         wanted = weight @ colors[known] + texture
         generator.color_mean[mine] += (1 - kept[mine])[:, None] * (wanted - colors[mine])
-    there = torch.where(opacity > HAIR_THERE, torch.full_like(opacity, 3.0), torch.full_like(opacity, -6.0))
+    real = (opacity > HAIR_THERE) & ~strays(means, solid)
+    there = torch.where(real, torch.full_like(opacity, 3.0), torch.full_like(opacity, -6.0))
     change = (1 - kept) * (there - after["logit_opacities"][0])
     generator.logit_opacity_mean += torch.where(hair, change, torch.zeros_like(change))
+
+
+def strays(means: Tensor, solid: Tensor, reach: float = 0.15, fewest: int = 12) -> Tensor:
+    """[N] bool: splats of `solid` [N] hair that hang in the air, with few others within `reach` decimetres, and what
+    hangs on to those."""
+    left = solid.nonzero()[:, 0].cpu()
+    places = means.detach().cpu().numpy()
+    while len(left):
+        near = cKDTree(places[left]).query_ball_point(places[left], reach, return_length=True)
+        if (near >= fewest).all():
+            break
+        left = left[torch.from_numpy(near >= fewest)]
+    alone = solid.clone()
+    alone[left.to(solid.device)] = False
+    return alone
 
 
 class Locality:
