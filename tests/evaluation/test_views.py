@@ -96,10 +96,13 @@ def test_figures_by_yaw(scene, monkeypatch):
     held, truth = scene
     monkeypatch.setattr(v, "align", lambda *_: TRUE)
     found = v.measure_views(held, truth)
-    assert found["psnr"] == 100 and found["lmd_px"] == 0 and [row["yaw"] for row in found["by_yaw"]] == list(YAWS)
+    aligned, static = found["aligned"], found["baselines"]["static"]
+    assert aligned["psnr"] == aligned["psnr_face"] == 100 and aligned["lmd_px"] == 0
+    assert [row["yaw"] for row in found["by_yaw"]] == list(YAWS)
+    assert all(row["faces_found"] == 1 for row in found["by_yaw"])
     assert found["moments"] == 2 and found["clips"] == 1
-    assert found["unaligned"]["psnr"] < 40 and found["unaligned"]["lmd_px"] > 1
-    assert found["baselines"]["static"]["psnr"] < 100
+    assert found["psnr"] < 40 and found["psnr_face"] < 40 and found["lmd_px"] > 1
+    assert static["psnr"] < 40 and "similarity" in aligned
     assert held.exhibits.curves["views"] and held.exhibits.strips["views"]
 
 

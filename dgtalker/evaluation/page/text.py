@@ -23,7 +23,9 @@ def figure(value: Any) -> str:
         if not math.isfinite(value):
             return "–"
         size = abs(value)
-        return f"{value:.2f}" if size >= 10 else f"{value:.3f}" if size >= 0.001 or size == 0 else f"{value:.1e}"
+        if size < 0.0001 and size > 0:
+            return f"{value:.1e}"
+        return f"{value:.2f}" if size >= 10 else f"{value:.3f}" if size >= 0.001 or size == 0 else f"{value:.4f}"
     return "–" if value is None else escape(value)
 
 
