@@ -48,8 +48,8 @@ class Moment:
 
 
 def measure_views(held: HeldOut, truth: Path | None) -> dict:
-    """psnr, psnr_face (within the true landmarks' outline), lmd_px (mouth landmarks, by the detector, pixels at 256), the
-    same by_yaw, of the `static` head, and `aligned`. All None with a reason where there is no truth."""
+    """psnr, psnr_face (within the true landmarks' outline), lmd_px (mouth landmarks, by the detector, pixels at 256);
+    the same by_yaw, of the `static` head, and `aligned`. All None with a reason where there is no truth."""
     moments = find_moments(held, truth) if truth else []
     if not moments:
         reason = f"none of the clips has a *{SUFFIX} in {truth.name}: {NO_TRUTH}" if truth else NO_TRUTH
