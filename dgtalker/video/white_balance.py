@@ -18,7 +18,7 @@ from dgtalker.video.workers import Pool
 # Landmarks around bare skin: the cheeks, and the forehead between the brows and the hair.
 PATCHES = ((50, 101, 118, 117, 123), (280, 330, 347, 346, 352), (9, 108, 151, 337))
 FRAMES = 3  # looked at, spread over a clip's first second
-LIMITS = (0.6, 1.6)  # of a gain; beyond them the clip is lit by something else
+LIMITS = (0.5, 2.0)  # of a gain; beyond them the clip is lit by something else
 
 
 def clip_colors(clips: Sequence[ClipWork], pool: Pool) -> np.ndarray:
