@@ -69,6 +69,13 @@ def test_voices_without_lips_and_words_count_for_retrieval_only():
     assert block["retrieval_at_10"] > 0.5 and "envelope" in block["judge"]
 
 
+def test_clips_that_are_not_of_grid_need_no_phones(monkeypatch):
+    monkeypatch.setattr(module, "require_pocketsphinx", lambda: pytest.fail("asked for"))
+    points = np.random.default_rng(0).uniform(0, 100, (20, 478, 2))
+    figures = phones_on_lips([("interview-003", "interview-003.wav", points, points)])
+    assert figures["closures"] == 0 and np.isnan(figures["closure_hit_rate"])
+
+
 def test_folders_of_voices(tmp_path):
     for voice, names in {"ann": ["a1", "a2", "a3"], "bob": ["b1"]}.items():
         (tmp_path / voice).mkdir()
