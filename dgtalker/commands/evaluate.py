@@ -23,6 +23,13 @@ def configure(parser):
         metavar="DIR",
         help="films of a synthetic person with their true pictures from aside (synthesize-performance --views)",
     )
+    parser.add_argument(
+        "--voices",
+        nargs="+",
+        metavar="DIR",
+        default=[],
+        help="recordings of other people, or folders of them; films show the true lips too",
+    )
     parser.add_argument("--frames", metavar="DIR", help="also write sheets of real and rendered frames")
     parser.add_argument("--revision", help="of a hub repository")
 
@@ -42,6 +49,7 @@ def run(args) -> None:
         face_landmarker=args.face_landmarker,
         refine_cameras=args.refine_cameras or args.all,
         truth=Path(args.truth) if args.truth else None,
+        voices=tuple(map(Path, args.voices)),
         sheets=frames or None,
     )
     exhibits = Exhibits()

@@ -4,7 +4,8 @@
 
 Settings, each in a file of its own: self-driven (the clip's own sound and blinks), the same after an optional alignment
 of each frame's camera on the upper face, swapped between clips, from aside against true pictures where there are any,
-and the static baseline (the canonical head, never moving). Beside them leakage, blink, silence and diversity.
+driven by voices never heard where there are any, and the static baseline (the canonical head, never moving). Beside
+them leakage, blink, silence and diversity.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from dgtalker.evaluation.self_driven import compare, summarise
 from dgtalker.evaluation.silence import measure_silence
 from dgtalker.evaluation.stage import Stage
 from dgtalker.evaluation.swap import measure_swap
+from dgtalker.evaluation.unseen import HEADLINES, UnseenConfig, find_recordings, unseen_audio
 from dgtalker.evaluation.views import measure_views
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class EvaluationConfig:
     face_landmarker: str | Path | None = None  # MediaPipe model; found automatically if None
     refine_cameras: bool = False  # also report figures after aligning each camera on the upper face
     truth: Path | None = None  # folder of true pictures from aside, beside the films of a synthetic person
+    voices: tuple[Path, ...] = ()  # folders of other people's recordings
     sheets: Path | None = None  # folder for contact sheets of real and rendered frames
     seed: int = 0  # of the states leakage is measured around
 
@@ -78,10 +81,13 @@ def evaluate(
         raise UserError(f"At least one clip must be evaluated, not {config.clips}.")
     if config.truth and not Path(config.truth).is_dir():
         raise UserError(f"The folder of true pictures {config.truth} does not exist.")
+    unheard = UnseenConfig(face_landmarker=config.face_landmarker, seed=config.seed)
+    if config.voices:  # what is wrong with them is said before the work
+        find_recordings(config.voices, unheard.recordings)
     picks = np.unique(np.linspace(0, len(dataset) - 1, min(config.clips, len(dataset))).round().astype(int))
     clips = [dataset.clip(int(i)) for i in picks]
     held = HeldOut.of(identity, dataset, clips, faces, exhibits or Exhibits())
-    other = ("leakage", "swap", "blink and silence", "diversity", "views")
+    other = ("leakage", "swap", "blink and silence", "diversity", "views", "voices")
     done, steps = 0, len(clips) + len(other)
 
     def begin(message: str) -> None:
@@ -113,6 +119,11 @@ def evaluate(
     diversity = measure_diversity(held, stage, anchors)
     begin("views")
     views = measure_views(held, Path(config.truth) if config.truth else None)
+    begin("voices")
+    if config.voices:
+        unseen = unseen_audio(identity, config.voices, unheard, faces=faces)
+    else:
+        unseen = {**dict.fromkeys(HEADLINES), "reason": "no recordings of other people were given: --voices DIR"}
     begin("done")
 
     report = {
@@ -128,6 +139,7 @@ def evaluate(
         "silence": silence,
         "diversity": diversity,
         "views": views,
+        "unseen_audio": unseen,
         "baselines": {"static": blocks["static"]},
         "clips": [{k: v for k, v in row.items() if not k.startswith("_")} for row in rows["self_driven"]],
         "config": {"clips": config.clips, "refine_cameras": config.refine_cameras, "seed": config.seed},

@@ -39,6 +39,9 @@ SILENCE_SECONDS = 2.0
 NOISE = 1e-3  # -60 dB: a quiet room
 
 
+HEADLINES = ("aperture_r", "closure_hit_rate", "rounding_hit_rate", "retrieval_at_10", "lag_frames")  # of the block
+
+
 @dataclass(frozen=True)
 class UnseenConfig:
     """What to listen to, and how closely."""

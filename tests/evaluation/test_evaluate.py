@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import soundfile
+from fake_speech import RATE, syllables
 from held_out import FRAMES, SHORTER, make_dataset, read_faces
 
 from dgtalker.errors import UserError
@@ -74,6 +76,20 @@ def test_what_cannot_be_measured_says_why(report):
     views, diversity = report[0]["views"], report[0]["diversity"]
     assert views["psnr"] is None and views["by_yaw"] is None and "--truth" in views["reason"]
     assert diversity["upper_px"] is None and "no sound" in diversity["reason"]
+    unseen = report[0]["unseen_audio"]
+    assert unseen["aperture_r"] is None and "--voices" in unseen["reason"]
+
+
+def test_voices_of_others_are_heard(identity, tmp_path):
+    pytest.importorskip("skimage")
+    (tmp_path / "voices").mkdir()
+    soundfile.write(tmp_path / "voices" / "one.wav", syllables(1.2), RATE)
+    dataset = make_dataset(tmp_path / "set", identity, clips=1)
+    config = EvaluationConfig(voices=(tmp_path / "voices",))
+    unseen = evaluate(identity, dataset, config, faces=read_faces)["unseen_audio"]
+    assert unseen["n"]["frames"] == 30 and unseen["silence"]["digital"]["motion_ratio"] < 0.1
+    with pytest.raises(UserError, match="no folder of voices"):
+        evaluate(identity, dataset, EvaluationConfig(voices=(tmp_path / "nowhere",)), faces=read_faces)
 
 
 def test_exhibits_are_there_for_the_page(report):
