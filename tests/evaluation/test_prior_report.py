@@ -52,6 +52,9 @@ class Balls:
     def groups(self, person):
         return {"tone": "light" if person[5] > 0 else "dark"}
 
+    def choices(self, person):
+        return []
+
     def factors(self, person):
         return person
 
