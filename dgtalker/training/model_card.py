@@ -40,7 +40,7 @@ talking faces (GRID). On {held_out} held-out synthetic people, encoded from thei
     python -m dgtalker synthesize-people PEOPLE --makehuman FOLDER --performances CLIPS
     python -m dgtalker train-prior -o DIR --people PEOPLE --makehuman FOLDER
 
-{measured}## Limits
+{note}{measured}## Limits
 
 Hair is one shell of {hair_texels} Gaussians as long as the style: pony tails and loose strands are crude. Lashes are
 painted on the lids; full beards, glasses and headwear are not modelled. The faces come from MakeHuman's skins and
@@ -85,7 +85,8 @@ Gaussians follow {splat_share:.1%} of it (least: {worst_unit}, {worst_share:.1%}
 
 
 def write_card(folder: str | Path, generator: Generator, facts: dict[str, Any]) -> Path:
-    """Write README.md; `facts` has people, captured and held_out {people, psnr_front, psnr_side}.
+    """Write README.md; `facts` has people, captured, held_out {people, psnr_front, psnr_side} and perhaps a note: what
+    the commands alone do not tell about this run.
 
     The figures of evaluate-prior are shown if the folder's report.json was made with the weights that lie there.
     """
@@ -102,6 +103,7 @@ def write_card(folder: str | Path, generator: Generator, facts: dict[str, Any]) 
             name=Path(folder).resolve().name, gaussians=len(generator.texel_part), size=generator.config.map_size,
             w_dim=generator.w_dim, people=facts["people"], captured=facts["captured"],
             held_out=held_out.get("people", 0), figures=figures, measured=measured_section(folder),
+            note=f"{facts['note']}\n\n" if facts.get("note") else "",
             hair_texels=len(generator.hair_texels), **sizes,
         ),
         encoding="utf-8",
