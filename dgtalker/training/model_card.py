@@ -72,7 +72,7 @@ Each row below is a person, from the best to the worst after tuning: truth, inve
 
 ![truth, inverted, tuned](report.png)
 
-Geometry of the inverted face against the true mesh, without realignment: {geometry}.
+{detail}Geometry of the inverted face against the true mesh, without realignment: {geometry}.
 Walking between two people in {steps} steps, the largest step is {largest_step:.2f} times the mean one.
 The 52 face units at full strength on the mean head: W reaches {vertex_share:.1%} of the vertices' motion and the
 Gaussians follow {splat_share:.1%} of it (least: {worst_unit}, {worst_share:.1%}).
@@ -146,12 +146,29 @@ def measured_section(folder: str | Path) -> str:
         steps=9, largest_step=report["interpolation"].get("largest_step") or 1.0,
         vertex_share=units["mean"]["vertex_share"], splat_share=units["mean"]["splat_share"],
         worst_unit=units["worst"]["unit"], worst_share=units["worst"]["splat_share"],
+        detail=detail_section(report),
         fairness=(
             f"Worst skin group (tone, or tone and sex) after tuning: {fair['worst_group']},"
             f" {fair['gap_db']:.2f} dB behind the best ({fair['best_group']})."
             if fair["worst_group"] else "Too few people to compare skin groups."
         ),
     )  # fmt: skip
+
+
+def detail_section(report: dict[str, Any]) -> str:
+    """What eyes and mouths look like from close by, with its figures; empty for a report without them."""
+    crops = report["detail"].get("inversion")
+    if not crops:
+        return ""
+    figures = ", ".join(
+        f"{crop} {values['psnr']:.2f} dB ({report['detail']['tuned'][crop]['psnr']:.2f} tuned)"
+        for crop, values in crops.items()
+    )
+    return (
+        f"From close by, cut out of {report['detail']['size']} px pictures from the front (never fitted; fitted ones"
+        f" have {report['size']} px): truth, inverted, tuned. PSNR over all people: {figures}.\n\n"
+        "![eyes and mouths of truth, inverted, tuned](detail.jpg)\n\n"
+    )
 
 
 def read_report(folder: str | Path) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dgtalker.evaluation import metrics
+from dgtalker.evaluation.prior.detail import compare_detail
 from dgtalker.evaluation.prior.first_guess import FirstGuess
 from dgtalker.evaluation.prior.fitting import FittingConfig, SmoothChange, invert, tune
 from dgtalker.evaluation.prior.geometry import geometry_error
@@ -59,6 +60,8 @@ def measure_person(bench: Bench, number: int, cancelled: common.Cancelled = comm
     clock("tuning")
     heads = {"mean_head": _splats(generator, generator.w_mean), "inversion": _splats(generator, w), "tuned": tuned}
     figures = {name: compare(generator, splats, person) for name, splats in heads.items()}
+    fitted = {name: heads[name] for name in ("inversion", "tuned")}
+    detail, crops = compare_detail(generator, fitted, person)
     clock("measuring")
     _, expression = generator.geometry_from_w(w)
     values = {
@@ -66,13 +69,15 @@ def measure_person(bench: Bench, number: int, cancelled: common.Cancelled = comm
         "groups": person.groups,
         "expression_error": float((expression - person.expression).abs().mean()),
         "figures": figures,
+        "detail": detail,
         "seconds": clock.seconds,
     }
     sheet = [F.interpolate(person.pictures(SHEET_VIEWS).permute(0, 3, 1, 2), size=SHEET_SIZE, mode="area")]
-    for name in ("inversion", "tuned"):
-        image = render(heads[name], cameras_of(SHEET_VIEWS, bench.size))[0].clamp(0, 1)
+    for splats in fitted.values():
+        image = render(splats, cameras_of(SHEET_VIEWS, bench.size))[0].clamp(0, 1)
         sheet.append(F.interpolate(image.permute(0, 3, 1, 2), size=SHEET_SIZE, mode="area"))
     tensors = {"w": w, "sheet": to_uint8(torch.stack(sheet).permute(0, 1, 3, 4, 2))}  # [3,n,S,S,3]
+    tensors |= {f"detail/{name}": crop for name, crop in crops.items()}
     common.save_state(result_path(bench.folder, number), tensors, values)
 
 

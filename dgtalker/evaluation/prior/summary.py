@@ -82,3 +82,15 @@ def geometry(people: list[dict], stage: str) -> dict:
         region: {key: float(np.mean([row[region][key] for row in rows])) for key in rows[0][region]}
         for region in rows[0]
     }
+
+
+def detail(people: list[dict]) -> dict:
+    """Means over people of `compare_detail`: head -> crop -> {psnr, ssim}."""
+    rows = [person["detail"] for person in people]
+    return {
+        head: {
+            crop: {key: float(np.mean([row[head][crop][key] for row in rows])) for key in figures}
+            for crop, figures in crops.items()
+        }
+        for head, crops in rows[0].items()
+    }
