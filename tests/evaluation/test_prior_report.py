@@ -14,6 +14,7 @@ from dgtalker.evaluation.prior.detail import crop_boxes
 from dgtalker.evaluation.prior.first_guess import FirstGuess
 from dgtalker.evaluation.prior.fitting import FittingConfig, SmoothChange, invert, tune
 from dgtalker.evaluation.prior.geometry import geometry_error
+from dgtalker.evaluation.prior.measure import psnr_inside
 from dgtalker.evaluation.prior.people import ALL_VIEWS, FIT_VIEWS, SEVEN_VIEWS, UNSEEN_VIEWS, groups_of
 from dgtalker.evaluation.prior.reach import face_units
 from dgtalker.evaluation.prior.sheet import choose
@@ -228,6 +229,15 @@ def test_smooth_change(generator):
     (smooth(*values) * probe).sum().backward()
     assert torch.allclose((values.grad * other).sum(), (smooth(*other) * probe).sum(), rtol=1e-3, atol=1e-3)
     assert smooth(other[0], 0 * ones).std() < 0.5 * smooth(0 * ones, other[0] / QUICK.fine).std()
+
+
+def test_psnr_inside_leaves_the_outline_out():
+    truth = np.full((64, 64, 3), 255, np.uint8)
+    truth[16:48, 16:48] = 60
+    shifted, paler = np.roll(truth, 1, 1), truth.copy()
+    paler[30:34, 30:34] = 90
+    assert psnr_inside(shifted, truth) == 100 and psnr_inside(paler, truth) < 40
+    assert np.isnan(psnr_inside(truth, np.full_like(truth, 255)))
 
 
 def test_changes_are_as_wide_on_a_finer_map():
