@@ -116,7 +116,7 @@ def navigate(
     set_axes(navigation, generator, response, frames)
     coefficients = training_coefficients(navigation, frames)
     if config.purify is not None:
-        stage.note(**purify(navigation, generator, coefficients, frames, stage.render, config.purify))
+        stage.note(**purify(navigation, generator, coefficients, frames, stage.render, config.purify, response))
     if config.anchor is not None:
         error = settle_anchor(navigation, generator, coefficients, frames, stage.render, config.anchor)
         stage.note(anchor_error=error)
