@@ -152,15 +152,16 @@ class _Run:
             seconds[name], clock = round(time.monotonic() - clock, 1), time.monotonic()
 
         stage.report(0.0, "starting")
-        trained = self.trained(variant, stage.part(0.0, 0.7))
+        head = self.head.in_w_plus() if variant.config.w_plus else self.head
+        trained = self.trained(variant, head, stage.part(0.0, 0.7))
         lap("training")
         stage.report(0.7, "purification and anchor")
         navigation = finish_navigation(
-            copy.deepcopy(trained), self.head.generator, self.frames, variant.config, stage.part(0.7, 0.8)
+            copy.deepcopy(trained), head.generator, self.frames, variant.config, stage.part(0.7, 0.8)
         )
         lap("finishing")
         coefficients = torch.cat(training_coefficients(navigation, self.frames), dim=-1)
-        baked, _ = bake(self.head.generator, navigation, coefficients, self.baking, stage.part(0.8, 0.85))
+        baked, _ = bake(head.generator, navigation, coefficients, self.baking, stage.part(0.8, 0.85))
         details = {
             "title": variant.name,
             "feature_kind": self.dataset.feature_kind,
@@ -169,14 +170,14 @@ class _Run:
         }
         identity = Identity(variant.name, navigation.cpu(), baked.cpu(), details)
         lap("baking")
-        figures = self.measure(identity, trained, stage.part(0.85, 1.0))
+        figures = self.measure(identity, head, trained, stage.part(0.85, 1.0))
         lap("measuring")
         identity.save_pretrained(self.out / variant.name)
         settings = json.loads(json.dumps(asdict(variant.config)))
         record = {"key": self.key(variant), "settings": settings, "figures": figures, "seconds": seconds}
         _write_json(self.out / variant.name / RECORD, record)
 
-    def trained(self, variant: Variant, stage: Stage) -> Navigation:
+    def trained(self, variant: Variant, head: SavedHead, stage: Stage) -> Navigation:
         """Navigation as training leaves it, from its file if another variant has trained it."""
         key = _digest(self.head.digest, asdict(self.dataset.info), stage.seed, variant.training())
         path = self.out / ".trained" / f"{key[:16]}.safetensors"
@@ -187,7 +188,6 @@ class _Run:
             return navigation.to(self.frames.device).eval().requires_grad_(False)
         except FileNotFoundError:
             pass
-        head = self.head
         navigation = train_navigation(
             head.generator, head.w_can, head.deviations, head.seen, self.frames,
             silence_features(self.dataset.feature_kind), variant.config, stage,
@@ -195,7 +195,7 @@ class _Run:
         save_state(path, navigation.state_dict(), {"navigation": navigation.config.to_dict()})
         return navigation
 
-    def measure(self, identity: Identity, trained: Navigation, stage: Stage) -> dict:
+    def measure(self, identity: Identity, head: SavedHead, trained: Navigation, stage: Stage) -> dict:
         """measure_variant's figures of the identity, and leakage in pixels of what training left."""
         if self.truths is None:
             stage.report(0.0, "landmarks of the held-out clips")
@@ -211,7 +211,7 @@ class _Run:
 
         def picture(a_exp: np.ndarray, a_lip: np.ndarray, s: int) -> np.ndarray:
             code = torch.from_numpy(np.concatenate([a_exp, a_lip]))[None].to(self.frames.device)
-            return render_frame(generate(self.head.generator, trained, code)[0].to("cpu"), cameras[s])
+            return render_frame(generate(head.generator, trained, code)[0].to("cpu"), cameras[s])
 
         left = leakage(picture, states, identity.exp_names, identity.lip_names)
         return {**figures, "trained": {"leakage": short(left)}}

@@ -21,6 +21,7 @@ from dgtalker.coefficients.card import with_coefficients
 from dgtalker.coefficients.describe import describe, training_ranges
 from dgtalker.errors import UserError
 from dgtalker.head.generator import Generator
+from dgtalker.head.layered import LayeredGenerator
 from dgtalker.identity import Identity, list_priors
 from dgtalker.navigation.model import Navigation, NavigationConfig
 from dgtalker.pretrained import file_sha256, resolve
@@ -195,6 +196,9 @@ class _Run:
             }
 
         deviations = self.stage("all frames", (0.45, 0.57), config.all_frames, all_frames)["deviations"]
+        if config.navigation.w_plus:
+            generator = LayeredGenerator(generator)
+            w_can, deviations = generator.lift(w_can), generator.lift(deviations)
 
         def navigation_stage(stage: Stage) -> dict[str, Tensor]:
             silence = silence_features(self.dataset.feature_kind)

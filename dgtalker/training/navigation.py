@@ -41,6 +41,7 @@ class NavigationTrainingConfig:
     dropout: float = 0.1
     bases: str = "joint"  # of blendshapes.BASES: both from one QR; the others are ablations
     start: str = "separated"  # directions begin apart by region, or "principal": no regions known; always without masks
+    w_plus: bool = False  # directions in W+, a style for every size of the convolutions (head/layered.py)
     cross_view: CrossViewConfig = field(default_factory=CrossViewConfig)
     warm_minutes: float = 3.0
     warm_steps: int = 6000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dgtalker.errors import UserError
 from dgtalker.head.generator import Generator
+from dgtalker.head.layered import LayeredGenerator
 from dgtalker.pretrained import file_sha256
 from dgtalker.training.common import load_state, unpack
 from dgtalker.training.frames import Frames
@@ -23,7 +24,7 @@ FILES = ("tuning.safetensors", "all_frames.safetensors")
 class SavedHead:
     """One person's generator and where its training frames lie in W."""
 
-    generator: Generator  # personalised, frozen
+    generator: Generator | LayeredGenerator  # personalised, frozen
     w_can: Tensor  # [W] the anchor
     deviations: Tensor  # [T, W] of all frames, whitened
     seen: Tensor  # [N] how visible each splat is
@@ -54,6 +55,13 @@ class SavedHead:
         digest = hashlib.sha256("".join(file_sha256(work / name) for name in FILES).encode()).hexdigest()
         w_can, seen = pivots["w_can"].to(frames.device), tuned["seen"].to(frames.device)
         return SavedHead(generator, w_can, deviations, seen, digest)
+
+    def in_w_plus(self) -> SavedHead:
+        """The same head with latents in W+."""
+        layered = LayeredGenerator(self.generator)
+        return replace(
+            self, generator=layered, w_can=layered.lift(self.w_can), deviations=layered.lift(self.deviations)
+        )
 
 
 def _tracked_alike(generator: Generator, frames: Frames, pivots: dict[str, Tensor]) -> bool:
