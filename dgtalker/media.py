@@ -149,9 +149,7 @@ def _partial_file(path: Path) -> Path:
     return Path(name)
 
 
-def _encoder_command(
-    width: int, height: int, fps: float, audio: str | Path | None, config: EncoderConfig
-) -> list[str]:
+def _encoder_command(width: int, height: int, fps: float, audio: str | Path | None, config: EncoderConfig) -> list[str]:
     command = [ffmpeg_exe(), "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
     command += ["-r", str(fps), "-i", "pipe:0"]
     if audio is not None:

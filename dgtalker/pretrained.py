@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def read_config(folder: str | Path, kind: str) -> dict[str, Any]:
 
 
 def read_weights(folder: str | Path, config: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
-    """Tensors of model.safetensors, half precision widened to float32; checked against `weights_sha256` if known.
+    """Tensors of model.safetensors as float32, whatever they are stored as; checked against `weights_sha256` if known.
 
     Raises:
         UserError: missing, truncated, or not the file that config.json was written with.
@@ -120,7 +120,23 @@ def read_weights(folder: str | Path, config: Mapping[str, Any] | None = None) ->
         raise UserError(f"'{folder}' is not a checkpoint: {WEIGHTS_FILE} is missing.") from error
     except OSError as error:
         raise UserError(f"'{path}' cannot be read: {error.strerror or error}.") from error
-    return {k: v.float() if v.dtype == torch.float16 else v for k, v in tensors.items()}
+    return from_bytes({k: v.float() if v.dtype == torch.float16 else v for k, v in tensors.items()})
+
+
+def to_bytes(tensors: Mapping[str, Tensor], keys: Sequence[str]) -> dict[str, Tensor]:
+    """The tensors with [R,N,C] ones of `keys` as int8 and, under "KEY.scale", [R,1,C] what they are multiples of."""
+    stored = dict(tensors)
+    for key in keys:
+        scale = (stored[key].abs().amax(1, keepdim=True) / 127).clamp_min(1e-12)
+        stored[key], stored[f"{key}.scale"] = (stored[key] / scale).round().to(torch.int8), scale
+    return stored
+
+
+def from_bytes(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `to_bytes`, within half a step of the scale; tensors stored otherwise stay as they are."""
+    scaled = {key for key in stored if f"{key}.scale" in stored}
+    scales = {f"{key}.scale" for key in scaled}
+    return {k: v.float() * stored[f"{k}.scale"] if k in scaled else v for k, v in stored.items() if k not in scales}
 
 
 def load_tensors(path: str | Path) -> dict[str, Tensor]:

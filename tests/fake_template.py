@@ -35,9 +35,7 @@ def fake_template(rings: int = 12, sectors: int = 20, shapes: int = 5, expressio
         y, x = v - i, u - j
         upper = x > y
         # upper triangle (a, c, d), lower (a, b, c): solve for barycentrics in the unit square
-        bary = torch.where(
-            upper[..., None], torch.stack([1 - x, y, x - y], -1), torch.stack([1 - y, y - x, x], -1)
-        )
+        bary = torch.where(upper[..., None], torch.stack([1 - x, y, x - y], -1), torch.stack([1 - y, y - x, x], -1))
         face = (i * sectors + j) * 2 + upper.long()
         face = torch.where(hair, face + len(skin), face)
         part = torch.where(hair, 2, 0)

@@ -6,9 +6,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from dgtalker.errors import UserError
 from dgtalker.identity import Identity
+from dgtalker.pretrained import write_checkpoint
 from tests.fake_identity import SPLATS, make_fake_identity
 
 
@@ -25,6 +27,28 @@ def test_round_trip_keeps_name_coefficients_and_preview(folder):
     again = Identity.from_pretrained(identity.save_pretrained(folder.parent / "copy"))
     a_exp, a_lip = np.ones(3), np.ones(3)
     torch.testing.assert_close(identity.gaussians(a_exp, a_lip).means, again.gaussians(a_exp, a_lip).means)
+
+
+def test_bases_are_stored_in_bytes_and_only_once_rounded(folder):
+    identity = Identity.from_pretrained(folder)
+    head = identity.head
+    exact = torch.randn(head.basis_colors.shape, generator=torch.Generator().manual_seed(0))
+    head.basis_colors.copy_(exact)
+    stored = load_file(identity.save_pretrained(folder.parent / "copy") / "model.safetensors")
+    assert stored["head.basis_colors"].dtype == torch.int8 and stored["head.mean_means"].dtype == torch.float32
+    again = Identity.from_pretrained(folder.parent / "copy")
+    steps = stored["head.basis_colors.scale"]
+    assert steps.shape == (len(exact), 1, 3)
+    assert ((again.head.basis_colors - exact).abs() <= 0.501 * steps).all()
+    third = Identity.from_pretrained(again.save_pretrained(folder.parent / "third"))
+    torch.testing.assert_close(third.head.basis_colors, again.head.basis_colors)
+    # Earlier folders have the bases in half precision.
+    stored = {k: v for k, v in stored.items() if not k.endswith(".scale")} | {"head.basis_colors": exact.half()}
+    for name in ("means", "log_scales", "axis_angles", "logit_opacities"):
+        stored[f"head.basis_{name}"] = getattr(head, f"basis_{name}").half()
+    config = json.loads((folder / "config.json").read_text())
+    write_checkpoint(folder.parent / "old", "identity", config, stored, half=False)
+    torch.testing.assert_close(Identity.from_pretrained(folder.parent / "old").head.basis_colors, exact.half().float())
 
 
 def test_fast_frame_equals_the_module(folder):

@@ -23,8 +23,16 @@ from dgtalker.audio.loading import FPS, SAMPLE_RATE, load_audio, num_frames
 from dgtalker.audio.weights import find_whisper
 from dgtalker.errors import UserError
 
-__all__ = ["FEATURE_DIMS", "FEATURE_KINDS", "FPS", "SAMPLE_RATE", "extract_features", "load_audio", "log_mel",
-           "num_frames"]
+__all__ = [
+    "FEATURE_DIMS",
+    "FEATURE_KINDS",
+    "FPS",
+    "SAMPLE_RATE",
+    "extract_features",
+    "load_audio",
+    "log_mel",
+    "num_frames",
+]
 
 FEATURE_DIMS = {"whisper-tiny.en": 384, "log-mel": 80}
 FEATURE_KINDS = tuple(FEATURE_DIMS)

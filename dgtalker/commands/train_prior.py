@@ -21,6 +21,11 @@ def configure(parser):
         help="MakeHuman's skins, hair, eyes, teeth ... (CC0); default: $DGTALKER_SHARED/data/makehuman",
     )
     parser.add_argument("--preset", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument(
+        "--size",
+        choices=["fast", "full"],
+        help="of the generator: a 128² or 256² map; default fast on a CPU, full on a GPU",
+    )
     parser.add_argument("--max-minutes", type=common.number, help="shorten or lengthen every stage to fit")
     parser.add_argument("--uv-steps", type=int, metavar="N", help="steps of the first stage, whatever time they take")
     parser.add_argument("--view-steps", type=int, metavar="N", help="steps of the second stage, likewise")
@@ -54,7 +59,7 @@ def run(args) -> None:
     changes = {"resume": args.resume, "seed": args.seed, "makehuman": makehuman, "precision": args.precision}
     if args.people:
         changes["people_folder"] = common.check_output_folder(args.people)
-    config = PriorConfig.preset(args.preset, output, **changes)
+    config = PriorConfig.preset(args.preset, output, args.size, **changes)
     if args.max_minutes is not None:
         factor = common.positive_minutes(args.max_minutes) / sum(getattr(config, name) for name in TIME_BOXES)
         changes |= {name: factor * getattr(config, name) for name in TIME_BOXES}
@@ -69,4 +74,4 @@ def run(args) -> None:
     if args.view_steps is not None:
         changes["view_minutes"] = math.inf
     with common.Progress("train-prior") as progress:
-        train_prior(PriorConfig.preset(args.preset, output, **changes), progress=progress)
+        train_prior(PriorConfig.preset(args.preset, output, args.size, **changes), progress=progress)

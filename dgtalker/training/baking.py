@@ -14,6 +14,7 @@ from dgtalker.gaussians import Gaussians
 from dgtalker.head.baked import ATTRIBUTES, BakedHead, baked_from_gaussians, quadratic_features
 from dgtalker.head.generator import Generator
 from dgtalker.navigation.model import Navigation
+from dgtalker.pretrained import from_bytes
 from dgtalker.training.image_loss import psnr
 from dgtalker.training.splats import region_weights
 from dgtalker.training.stages import Stage
@@ -126,7 +127,7 @@ def fit_blendshapes(change: Tensor, samples: Tensor, rank: int, config: BakingCo
     penalty[: samples.shape[1]] = config.ridge_linear
     system = phi.T @ phi + torch.diag(penalty * len(phi))
     weights = torch.linalg.solve(system, phi.T @ coordinates.double())
-    # Half precision likes basis and weights of like size.
+    # Stored numbers like basis and weights of like size.
     size = coordinates.abs().amax(dim=0).clamp_min(1e-6)
     return basis * size[:, None], (weights / size).to(change)
 
@@ -147,28 +148,25 @@ def check(
     sweeps = sweep_coefficients(coefficients.shape[1], (-SWEEP, SWEEP)).to(coefficients)
     camera = orbit_camera(yaw=10.0, size=size)
     cameras = type(camera).stack([camera]).to(coefficients.device)
-    half = head_in_half_precision(head)
+    stored = as_stored(head)
     figures = {}
     for k, (name, codes) in enumerate({"held_out": held_out, "sweep": sweeps}.items()):
         values = []
         for row, code in enumerate(codes):
             stage.report(0.8 + 0.1 * (k + row / len(codes)), "check")
             truth, _ = stage.render(generate(generator, navigation, code[None])[0], cameras)
-            image, _ = stage.render(half(code), cameras)
+            image, _ = stage.render(stored(code), cameras)
             values.append(psnr(image.clamp(0, 1), truth.clamp(0, 1)))
         figures |= {f"{name}_psnr": round(float(np.mean(values)), 2), f"{name}_psnr_min": round(min(values), 2)}
     return {**figures, "splats": head.count}
 
 
-def head_in_half_precision(head: BakedHead) -> BakedHead:
+def as_stored(head: BakedHead) -> BakedHead:
     """The head as it will be once saved and loaded."""
-    from dgtalker.identity import FULL_PRECISION
+    from dgtalker.identity import narrowed
 
+    stored = narrowed({f"head.{key}": value for key, value in head.state_dict().items()})
+    widened = from_bytes({k: v.float() if v.dtype == torch.float16 else v for k, v in stored.items()})
     copy = BakedHead(**head.config()).to(head.base_quats.device)
-    copy.load_state_dict(
-        {
-            key: value.half().float() if value.dtype == torch.float32 and f"head.{key}" not in FULL_PRECISION else value
-            for key, value in head.state_dict().items()
-        }
-    )
+    copy.load_state_dict({key.removeprefix("head."): value for key, value in widened.items()})
     return copy

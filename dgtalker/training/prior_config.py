@@ -46,19 +46,29 @@ class PriorConfig:
     precision: str = "auto"  # of the convolutions: float32, bfloat16, or auto: the faster one, float32 on a CPU
 
     @staticmethod
-    def preset(name: str, output: Path, **changes) -> PriorConfig:
-        """ "cpu" (an hour on two cores) or "gpu"."""
-        if name == "cpu":
-            base = PriorConfig(output)
-        elif name == "gpu":
-            base = PriorConfig(
-                output, generator=GeneratorConfig.preset("full"), people=2000, captured=1000, people_minutes=180,
-                image_size=512, uv_minutes=30, uv_steps=20000, uv_batch=16, view_minutes=600, view_steps=200000,
-                view_batch=8, device="cuda" if torch.cuda.is_available() else "cpu",
-            )  # fmt: skip
-        else:
-            raise UserError(f"There is no preset '{name}': choose cpu or gpu.")
-        return replace(base, **changes)
+    def preset(name: str, output: Path, size: str | None = None, **changes) -> PriorConfig:
+        """ "cpu" (an hour or two on two cores) or "gpu", with a generator of `size` "fast" or "full".
+
+        Without a size: fast on a CPU, full on a GPU.
+        """
+        sizes = {
+            ("cpu", "fast"): {},
+            ("cpu", "full"): {
+                "people": 700, "captured": 600, "image_size": 384, "uv_minutes": 6.0, "view_minutes": 60.0,
+            },
+            ("gpu", "fast"): {"image_size": 384},
+            ("gpu", "full"): {"image_size": 512},
+        }  # fmt: skip
+        gpu = {
+            "people": 2000, "captured": 1000, "people_minutes": 180.0, "uv_minutes": 30.0, "uv_steps": 20000,
+            "uv_batch": 16, "view_minutes": 600.0, "view_steps": 200000, "view_batch": 8,
+            "device": "cuda" if torch.cuda.is_available() else "cpu",
+        }  # fmt: skip
+        size = size or ("full" if name == "gpu" else "fast")
+        if (name, size) not in sizes:
+            raise UserError(f"There is no preset '{name}' of size '{size}': choose cpu or gpu, fast or full.")
+        base = PriorConfig(output, generator=GeneratorConfig.preset(size))
+        return replace(base, **sizes[name, size] | (gpu if name == "gpu" else {}) | changes)
 
     @property
     def people_config(self) -> PeopleConfig:

@@ -146,9 +146,7 @@ def split_all(analyses: list[Analysis], config: PreprocessConfig, problems: Prob
     clips, used = [], set()
     for analysis in analyses:
         source = analysis.video.path
-        runs = find_runs(
-            analysis.landmarks, analysis.second, analysis.thumbnails, source.name, config, problems.add
-        )
+        runs = find_runs(analysis.landmarks, analysis.second, analysis.thumbnails, source.name, config, problems.add)
         pieces = [(number, start, stop) for number, run in enumerate(runs) for start, stop in _pieces(*run, config)]
         for index, (number, start, stop) in enumerate(pieces):
             name = source.stem if len(pieces) == 1 else f"{source.stem}-{index + 1:03d}"

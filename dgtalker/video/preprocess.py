@@ -1,10 +1,10 @@
 """Video of one person -> data set folder (format in dataset.py).
 
-    analyse  every video: faces, landmarks, scores, cuts                     (worker processes, cached)
-    split    into clips: one face, large enough, no cut inside
-    track    one identity shape and focal length, then camera and expression per frame
-    balance  one white balance for all clips                                 (worker processes)
-    draw     head crops on white, masks, audio features                      (worker processes, finished clips are kept)
+analyse  every video: faces, landmarks, scores, cuts                     (worker processes, cached)
+split    into clips: one face, large enough, no cut inside
+track    one identity shape and focal length, then camera and expression per frame
+balance  one white balance for all clips                                 (worker processes)
+draw     head crops on white, masks, audio features                      (worker processes, finished clips are kept)
 """
 
 from __future__ import annotations

@@ -10,20 +10,24 @@ from fake_template import fake_template
 from dgtalker.camera import Camera, orbit_camera
 from dgtalker.errors import UserError
 from dgtalker.evaluation.prior import PriorReportConfig, evaluate_prior, report, summary
+from dgtalker.evaluation.prior.detail import crop_boxes
 from dgtalker.evaluation.prior.first_guess import FirstGuess
 from dgtalker.evaluation.prior.fitting import FittingConfig, SmoothChange, invert, tune
 from dgtalker.evaluation.prior.geometry import geometry_error
+from dgtalker.evaluation.prior.measure import psnr_inside
 from dgtalker.evaluation.prior.people import ALL_VIEWS, FIT_VIEWS, SEVEN_VIEWS, UNSEEN_VIEWS, groups_of
 from dgtalker.evaluation.prior.reach import face_units
 from dgtalker.evaluation.prior.sheet import choose
 from dgtalker.evaluation.prior.smoothness import walk
 from dgtalker.head.generator import Generator, GeneratorConfig
+from dgtalker.head.template import HeadTemplate
 from dgtalker.render import render
 from dgtalker.training import common
 from dgtalker.training.image_loss import psnr
 from dgtalker.training.linear_path import fit_linear_path
 from dgtalker.training.model_card import write_card
 from dgtalker.training.people_cache import PeopleCache, PeopleConfig
+from dgtalker.video.masks import project
 
 SIZE = 32
 QUICK = FittingConfig(samples=12, invert_steps=8, tune_steps=4)
@@ -225,6 +229,49 @@ def test_smooth_change(generator):
     (smooth(*values) * probe).sum().backward()
     assert torch.allclose((values.grad * other).sum(), (smooth(*other) * probe).sum(), rtol=1e-3, atol=1e-3)
     assert smooth(other[0], 0 * ones).std() < 0.5 * smooth(0 * ones, other[0] / QUICK.fine).std()
+
+
+def test_psnr_inside_leaves_the_outline_out():
+    truth = np.full((64, 64, 3), 255, np.uint8)
+    truth[16:48, 16:48] = 60
+    shifted, paler = np.roll(truth, 1, 1), truth.copy()
+    paler[30:34, 30:34] = 90
+    assert psnr_inside(shifted, truth) == 100 and psnr_inside(paler, truth) < 40
+    assert np.isnan(psnr_inside(truth, np.full_like(truth, 255)))
+
+
+def test_changes_are_as_wide_on_a_finer_map():
+    template = HeadTemplate.load()
+
+    def spread(size: int) -> float:
+        channels = (4,) * (size // 64 + 3)
+        generator = Generator(GeneratorConfig(map_size=size, basis_size=64, channels=channels), template)
+        smooth = SmoothChange(generator, QUICK)
+        one = torch.zeros(smooth.texels, 1)
+        one[smooth.texels // 3] = 1
+        changed = smooth(one, 0 * one)[:, 0]
+        place = generator.surface.positions(generator.rest_vertices[None])[0]
+        centre = (changed[:, None] * place).sum(0) / changed.sum()
+        return float(((place - centre).square().sum(1) * changed).sum() / changed.sum()) ** 0.5
+
+    assert spread(128) == pytest.approx(spread(64), rel=0.1)
+
+
+def test_crops_hold_the_eyes_and_the_mouth():
+    template = HeadTemplate.load()
+    generator = Generator(GeneratorConfig(map_size=64, basis_size=64, channels=(4,) * 4), template)
+    positions = generator.surface.positions(generator.rest_vertices[None])[0]
+    camera = orbit_camera(0, 0, 512)
+    boxes = crop_boxes(generator, positions, camera)
+    marks = project(
+        template.landmarks(template.vertices).numpy(), camera.world_to_camera.numpy(), camera.intrinsics.numpy()
+    )
+    for name, inside, outside in (("eyes", (33, 133, 263, 362), (13, 61)), ("mouth", (13, 14, 61, 291), (33, 152))):
+        rows, columns = boxes[name]
+        for number in inside + outside:
+            x, y, _ = marks[number]
+            within = rows.start < y < rows.stop and columns.start < x < columns.stop
+            assert within == (number in inside), (name, number)
 
 
 def test_geometry_error_is_in_millimetres(generator):

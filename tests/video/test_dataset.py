@@ -8,6 +8,7 @@ from dgtalker.video.dataset import ClipInfo, Dataset, DatasetInfo, clip_key, wri
 def clip_tensors(frames=3, size=16, features=5):
     def byte(*s):
         return torch.randint(0, 255, s, dtype=torch.uint8)
+
     return {
         "images": byte(frames, size, size, 3),
         "alpha": byte(frames, size, size),

@@ -101,7 +101,7 @@ def tune(
         frames = generator.surface.frames(generator.vertices(w[None]))[0][0]
         logits = attributes["logit_opacities"][0]
     rates = [getattr(config, f"{name}_rate") for name in CHANGES]
-    fields = [torch.zeros(2, len(logits), channels, requires_grad=True) for channels in CHANGES.values()]
+    fields = [torch.zeros(2, smooth.texels, channels, requires_grad=True) for channels in CHANGES.values()]
     optimizer = torch.optim.Adam([{"params": [field]} for field in fields], betas=BETAS)
 
     def changed() -> Gaussians:
@@ -152,16 +152,18 @@ def _stop_if(cancelled: common.Cancelled) -> None:
 
 
 class SmoothChange:
-    """A linear map of two fields of per-texel values to one smooth field: repeated means over texels nearby, of the
-    same part of the head, many for the broad field and few for the fine one.
+    """A linear map of two fields of values at `texels` places to one smooth field of all texels: repeated means over
+    places nearby, of the same part of the head, many for the broad field and few for the fine one. The places are
+    those that the generator keeps its bases at, so that a finer map has changes of the same width.
 
     A step along the map's gradient is the same step preconditioned with its square, as in "Large Steps in Inverse
     Rendering of Geometry" (Nicolet et al. 2021), with a Gaussian in place of the inverse Laplacian.
     """
 
     def __init__(self, generator: Generator, config: FittingConfig):
-        place = generator.surface.positions(generator.rest_vertices[None])[0].numpy()  # [N,3]
-        part = generator.texel_part.numpy()
+        self.coarse = generator.coarse
+        place = self.coarse.average(generator.surface.positions(generator.rest_vertices[None])[0]).numpy()  # [Nc,3]
+        part = generator.template.atlas(generator.config.basis_size).texel_part.numpy()
         rows, columns, weights = [], [], []
 
         def link(texels: np.ndarray, near: np.ndarray, distance: np.ndarray, strength: float) -> None:
@@ -179,16 +181,17 @@ class SmoothChange:
             if config.mirror and name in MIRRORED:
                 distance, near = tree.query(place[texels] * [-1, 1, 1], k=count)
                 link(texels, texels[near], distance, config.mirror)
-        size = len(part)
+        self.texels = size = len(part)
         links = (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))
         matrix = sp.coo_matrix(links, shape=(size, size)).tocsr()
         matrix = sp.diags(1 / np.asarray(matrix.sum(1)).ravel()) @ matrix
         self.config = config
         self.matrix, self.transposed = matrix.tocsr().astype(np.float32), matrix.T.tocsr().astype(np.float32)
 
-    def __call__(self, broad: Tensor, fine: Tensor) -> Tensor:  # [N,C] x 2 -> [N,C]
+    def __call__(self, broad: Tensor, fine: Tensor) -> Tensor:  # [Nc,C] x 2 -> [N,C]
         config = self.config
-        return self._passes(broad, config.broad_passes) + config.fine * self._passes(fine, config.fine_passes)
+        smooth = self._passes(broad, config.broad_passes) + config.fine * self._passes(fine, config.fine_passes)
+        return self.coarse.refine(smooth)
 
     def _passes(self, values: Tensor, count: int) -> Tensor:
         for _ in range(count):

@@ -6,11 +6,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from scipy.ndimage import binary_erosion, binary_fill_holes
 from torch import Tensor
 from torch.nn import functional as F
 
 from dgtalker.evaluation import metrics
+from dgtalker.evaluation.prior.detail import compare_detail
 from dgtalker.evaluation.prior.first_guess import FirstGuess
 from dgtalker.evaluation.prior.fitting import FittingConfig, SmoothChange, invert, tune
 from dgtalker.evaluation.prior.geometry import geometry_error
@@ -23,6 +26,8 @@ from dgtalker.training.people_cache import PeopleSource, to_uint8
 
 SHEET_VIEWS = ((-60.0, 0.0), (-30.0, 0.0), (0.0, 0.0), (30.0, 0.0), (60.0, 0.0), (90.0, 0.0))  # none of them fitted
 SHEET_SIZE = 128
+WHITE = 250  # a pixel with a darker channel shows the head
+RIM = 4 / 256  # width of its outline, as a share of the picture's
 
 
 @dataclass
@@ -59,6 +64,8 @@ def measure_person(bench: Bench, number: int, cancelled: common.Cancelled = comm
     clock("tuning")
     heads = {"mean_head": _splats(generator, generator.w_mean), "inversion": _splats(generator, w), "tuned": tuned}
     figures = {name: compare(generator, splats, person) for name, splats in heads.items()}
+    fitted = {name: heads[name] for name in ("inversion", "tuned")}
+    detail, crops = compare_detail(generator, fitted, person)
     clock("measuring")
     _, expression = generator.geometry_from_w(w)
     values = {
@@ -66,13 +73,15 @@ def measure_person(bench: Bench, number: int, cancelled: common.Cancelled = comm
         "groups": person.groups,
         "expression_error": float((expression - person.expression).abs().mean()),
         "figures": figures,
+        "detail": detail,
         "seconds": clock.seconds,
     }
     sheet = [F.interpolate(person.pictures(SHEET_VIEWS).permute(0, 3, 1, 2), size=SHEET_SIZE, mode="area")]
-    for name in ("inversion", "tuned"):
-        image = render(heads[name], cameras_of(SHEET_VIEWS, bench.size))[0].clamp(0, 1)
+    for splats in fitted.values():
+        image = render(splats, cameras_of(SHEET_VIEWS, bench.size))[0].clamp(0, 1)
         sheet.append(F.interpolate(image.permute(0, 3, 1, 2), size=SHEET_SIZE, mode="area"))
     tensors = {"w": w, "sheet": to_uint8(torch.stack(sheet).permute(0, 1, 3, 4, 2))}  # [3,n,S,S,3]
+    tensors |= {f"detail/{name}": crop for name, crop in crops.items()}
     common.save_state(result_path(bench.folder, number), tensors, values)
 
 
@@ -83,15 +92,27 @@ def _splats(generator: Generator, w: Tensor) -> Gaussians:
 
 @torch.no_grad()
 def compare(generator: Generator, splats: Gaussians, person: HeldOut) -> dict:
-    """{psnr, ssim: one value per view of ALL_VIEWS; geometry_mm}; pictures are rounded to 8 bits as they are saved."""
+    """{psnr, psnr_inside, ssim: one value per view of ALL_VIEWS; geometry_mm}; pictures are rounded to 8 bits as they
+    are saved."""
     size = person.images.shape[1]
     made = to_uint8(render(splats, cameras_of(ALL_VIEWS, size))[0]).numpy()
     truth = person.images.numpy()
     return {
         "psnr": [metrics.psnr(a, b) for a, b in zip(made, truth, strict=True)],
+        "psnr_inside": [psnr_inside(a, b) for a, b in zip(made, truth, strict=True)],
         "ssim": [metrics.ssim(a, b) for a, b in zip(made, truth, strict=True)],
         "geometry_mm": geometry_error(generator, splats, person.positions),
     }
+
+
+def psnr_inside(made: np.ndarray, truth: np.ndarray) -> float:
+    """PSNR of the pixels more than RIM within the true head's outline: what of the error is no matter of silhouette.
+
+    made, truth: uint8 [H,W,3] on white.
+    """
+    head = binary_fill_holes(truth.min(-1) < WHITE)
+    inside = binary_erosion(head, iterations=max(1, round(RIM * len(truth))))
+    return metrics.psnr(made[inside], truth[inside]) if inside.any() else float("nan")
 
 
 class Clock:

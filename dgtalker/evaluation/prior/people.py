@@ -25,6 +25,7 @@ UNSEEN_VIEWS = tuple((yaw, 0.0) for yaw in (-60.0, -30.0, -15.0, 0.0, 15.0, 30.0
 SEVEN_VIEWS = tuple((yaw, 0.0) for yaw in (-60.0, -40.0, -20.0, 0.0, 20.0, 40.0, 60.0))
 OTHER_VIEWS = ((-90.0, 0.0), (90.0, 0.0), (0.0, 20.0), (30.0, -15.0))  # profiles, from above, from below
 ALL_VIEWS = tuple(dict.fromkeys(FIT_VIEWS + UNSEEN_VIEWS + SEVEN_VIEWS + OTHER_VIEWS))
+DETAIL_VIEW, DETAIL_SIZE = (0.0, 0.0), 1024  # the picture that eyes and mouth are looked at in
 MIXED = (1 / 3, 2 / 3)  # share of dark skin textures between which a tone counts as mixed
 
 
@@ -37,6 +38,7 @@ class HeldOut:
     expression: Tensor  # [52] ARKit scores
     positions: Tensor  # [T,3] true places of the atlas' texels, world units
     images: Tensor  # [V,H,W,3] uint8, of ALL_VIEWS
+    detail: Tensor  # [DETAIL_SIZE,DETAIL_SIZE,3] uint8, of DETAIL_VIEW
 
     def pictures(self, views: tuple) -> Tensor:
         """[n,H,W,3] in 0..1 of some of ALL_VIEWS."""
@@ -55,9 +57,10 @@ def held_out_person(source: PeopleSource, seed: int, number: int, size: int, fol
     expression = sample_expression(np.random.default_rng([seed, index, 9]), source.expression_names)
     cameras = cameras_of(ALL_VIEWS, size)
     images = source.capture(person, np.repeat(expression[None], len(ALL_VIEWS), 0), cameras)
+    detail = source.capture(person, expression[None], cameras_of((DETAIL_VIEW,), DETAIL_SIZE))[0]
     positions = torch.as_tensor(source.texels(person, expression)["positions"]).float()
     groups = source.groups(person) if hasattr(source, "groups") else groups_of(person)
-    return HeldOut(index, groups, torch.from_numpy(expression), positions, to_uint8(images))
+    return HeldOut(index, groups, torch.from_numpy(expression), positions, to_uint8(images), to_uint8(detail))
 
 
 def groups_of(person) -> dict[str, str]:

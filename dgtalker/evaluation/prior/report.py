@@ -22,14 +22,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dgtalker import pretrained
 from dgtalker.errors import UserError
 from dgtalker.evaluation.prior import summary
+from dgtalker.evaluation.prior.detail import write_detail
 from dgtalker.evaluation.prior.first_guess import FirstGuess
 from dgtalker.evaluation.prior.fitting import FittingConfig
 from dgtalker.evaluation.prior.measure import Bench, measure_person, result_path
-from dgtalker.evaluation.prior.people import ALL_VIEWS, FIT_VIEWS, SEVEN_VIEWS, UNSEEN_VIEWS
+from dgtalker.evaluation.prior.people import ALL_VIEWS, DETAIL_SIZE, FIT_VIEWS, SEVEN_VIEWS, UNSEEN_VIEWS
 from dgtalker.evaluation.prior.reach import face_units
 from dgtalker.evaluation.prior.sheet import choose, write_sheet
 from dgtalker.evaluation.prior.smoothness import interpolation
@@ -38,9 +40,11 @@ from dgtalker.head.template import HeadTemplate
 from dgtalker.training import common
 from dgtalker.training.people_cache import PeopleSource, SyntheticPeople
 
-METHOD = 1  # raised when results of an earlier run must not be mixed with new ones
+METHOD = 2  # raised when results of an earlier run must not be mixed with new ones
 TARGETS = {"inversion_db": 28.0, "tuned_db": 33.0, "gap_db": 2.0}
-REPORT_FILE, SHEET_FILE, GUESS_FILE = "report.json", "report.png", "guess.safetensors"
+REPORT_FILE, SHEET_FILE, DETAIL_FILE = "report.json", "report.png", "detail.jpg"
+GUESS_FILE = "guess.safetensors"
+DETAIL_PEOPLE = 3  # on the picture of eyes and mouths
 STOPPED = "Stopped; the same command goes on from here."
 
 
@@ -127,6 +131,7 @@ def evaluate_prior(
             "geometry_mm": {
                 stage: summary.geometry(people, stage) for stage in ("mean_head", "inversion", "tuned")
             },
+            "detail": {"size": DETAIL_SIZE, **summary.detail(people)},
             "expression_error": sum(p["expression_error"] for p in people) / len(people),
             "interpolation": interpolation(generator, latents, config.size),
             "face_units": face_units(generator),
@@ -138,7 +143,7 @@ def evaluate_prior(
     report["seconds_per_person"] = _mean_seconds(people)
     report["seconds"] = round(time.perf_counter() - started, 1)
     worst_last = choose([summary.over(p["figures"]["tuned"]["psnr"], UNSEEN_VIEWS) for p in people])
-    _write(output, report, [results[i][0]["sheet"] for i in worst_last])
+    _write(output, report, [results[i][0]["sheet"] for i in worst_last], _details([t for t, _ in results]))
     if output.resolve() == prior.resolve():
         _refresh_card(prior, generator)
     return report
@@ -179,11 +184,21 @@ def _finished(work: Path, number: int) -> bool:
     return True
 
 
-def _write(output: Path, report: dict, sheets: list[torch.Tensor]) -> None:
+def _details(results: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """The crops of the first few people."""
+    return [
+        {name.removeprefix("detail/"): crop for name, crop in tensors.items() if name.startswith("detail/")}
+        for tensors in results[:DETAIL_PEOPLE]
+    ]
+
+
+def _write(output: Path, report: dict, sheets: list[Tensor], details: list[dict[str, Tensor]]) -> None:
     text = json.dumps(finite(report), indent=2) + "\n"
     try:
         pretrained.write_atomic(output / REPORT_FILE, text.encode())
         write_sheet(output / SHEET_FILE, sheets)
+        if details[0]:
+            write_detail(output / DETAIL_FILE, details)
     except OSError as error:
         raise UserError(f"'{output}' cannot be written: {error.strerror or error}.") from error
 

@@ -20,7 +20,8 @@ def over(values: Sequence[float], views: tuple) -> float:
 def fit_figures(people: list[dict], stage: str) -> dict:
     """Figures of "mean_head", "inversion" or "tuned" over people as `measure_person` saved them.
 
-    psnr and ssim are means over UNSEEN_VIEWS; a mean over people and views is one of decibels, not of errors.
+    psnr, psnr_inside (of the head without its outline) and ssim are means over UNSEEN_VIEWS; a mean over people and
+    views is one of decibels, not of errors.
     """
     rows = [person["figures"][stage] for person in people]
     unseen = np.array([[over(row[key], UNSEEN_VIEWS) for row in rows] for key in ("psnr", "ssim")])
@@ -29,6 +30,7 @@ def fit_figures(people: list[dict], stage: str) -> dict:
         "psnr": float(unseen[0].mean()),
         "psnr_std": float(unseen[0].std()),
         "psnr_worst": float(unseen[0].min()),
+        "psnr_inside": float(np.nanmean([over(row["psnr_inside"], UNSEEN_VIEWS) for row in rows])),
         "ssim": float(unseen[1].mean()),
         "psnr_seven_views": float(np.mean([over(row["psnr"], SEVEN_VIEWS) for row in rows])),
         "psnr_fit_views": float(np.mean([over(row["psnr"], FIT_VIEWS) for row in rows])),
@@ -44,7 +46,7 @@ def _view(rows: list[dict], view: tuple[float, float]) -> dict:
 
 
 def by_group(people: list[dict], rows: list[dict], division: str) -> dict[str, dict]:
-    """group -> {psnr, psnr_error (standard error), ssim, n} of one division; over UNSEEN_VIEWS."""
+    """group -> {psnr, psnr_error (standard error), psnr_inside, ssim, n} of one division; over UNSEEN_VIEWS."""
     groups = sorted({person["groups"][division] for person in people})
     out = {}
     for group in groups:
@@ -53,6 +55,7 @@ def by_group(people: list[dict], rows: list[dict], division: str) -> dict[str, d
         out[group] = {
             "psnr": float(psnr.mean()),
             "psnr_error": float(psnr.std(ddof=1) / len(psnr) ** 0.5) if len(psnr) > 1 else float("nan"),
+            "psnr_inside": float(np.nanmean([over(row["psnr_inside"], UNSEEN_VIEWS) for row in mine])),
             "ssim": float(np.mean([over(row["ssim"], UNSEEN_VIEWS) for row in mine])),
             "n": len(mine),
         }
@@ -81,4 +84,16 @@ def geometry(people: list[dict], stage: str) -> dict:
     return {
         region: {key: float(np.mean([row[region][key] for row in rows])) for key in rows[0][region]}
         for region in rows[0]
+    }
+
+
+def detail(people: list[dict]) -> dict:
+    """Means over people of `compare_detail`: head -> crop -> {psnr, ssim}."""
+    rows = [person["detail"] for person in people]
+    return {
+        head: {
+            crop: {key: float(np.mean([row[head][crop][key] for row in rows])) for key in figures}
+            for crop, figures in crops.items()
+        }
+        for head, crops in rows[0].items()
     }
