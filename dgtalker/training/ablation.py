@@ -97,8 +97,9 @@ def ablate(
     frames = Frames(dataset, choose_device(config.preset))
     head = SavedHead.load(Path(config.work), prior_folder, frames)
     for variant in chosen:
-        if variant.config.n_exp + variant.config.n_lip > len(head.w_can):
-            raise UserError(f"{variant.name}: more directions than the {len(head.w_can)} dimensions of the latent.")
+        counts = variant.config.n_exp, variant.config.n_lip
+        if not min(counts) or sum(counts) > len(head.w_can):
+            raise UserError(f"{variant.name}: each branch needs a direction, and W has only {len(head.w_can)} of them.")
     picks = np.unique(np.linspace(0, len(test) - 1, min(config.clips, len(test))).round().astype(int))
     clips = [test.clip(int(i)) for i in picks]
     with contextlib.ExitStack() as stack:
@@ -168,14 +169,15 @@ class _Run:
             "parents": {"prior": self.prior_hash, "head": self.head.digest},
             "source": f"an ablation: {variant.says}",
         }
-        identity = Identity(variant.name, navigation.cpu(), baked.cpu(), details)
+        folder = self.out / variant.name
+        Identity(variant.name, navigation.cpu(), baked.cpu(), details).save_pretrained(folder)
         lap("baking")
+        identity = Identity.from_pretrained(folder)  # measured as it lies there, rounded
         figures = self.measure(identity, head, trained, stage.part(0.85, 1.0))
         lap("measuring")
-        identity.save_pretrained(self.out / variant.name)
         settings = json.loads(json.dumps(asdict(variant.config)))
         record = {"key": self.key(variant), "settings": settings, "figures": figures, "seconds": seconds}
-        _write_json(self.out / variant.name / RECORD, record)
+        _write_json(folder / RECORD, record)
 
     def trained(self, variant: Variant, head: SavedHead, stage: Stage) -> Navigation:
         """Navigation as training leaves it, from its file if another variant has trained it."""

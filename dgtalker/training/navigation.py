@@ -347,7 +347,7 @@ def set_axes(navigation: Navigation, generator: Generator, response: Response, f
     directions = navigation.blendshapes.directions()
     rotations = []
     for a, b in zip((a_exp, a_lip), directions.split([a_exp.shape[1], a_lip.shape[1]], dim=1), strict=True):
-        variances, axes = torch.linalg.eigh(torch.cov(a.T))
+        variances, axes = torch.linalg.eigh(torch.cov(a.T).reshape(a.shape[1], a.shape[1]))
         motion = variances * ((metric @ b @ axes) * (b @ axes)).sum(dim=0)
         rotations.append(axes[:, motion.argsort(descending=True)])
     raised = _brow_motion(navigation, generator, rotations[0])
