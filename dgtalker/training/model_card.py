@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dgtalker import pretrained
-from dgtalker.head.generator import Generator
+from dgtalker.head.generator import Generator, GeneratorConfig
 
 CARD = """---
 license: apache-2.0
@@ -37,8 +37,7 @@ No photograph of a person was used. {people} synthetic people supervised the UV 
 rendered as meshes from yaw -90..90 and supervised the pictures; a quarter of their expressions are scores read off real
 talking faces (GRID). On {held_out} held-out synthetic people, encoded from their UV maps: {figures}.
 
-    python -m dgtalker synthesize-people PEOPLE --makehuman FOLDER --performances CLIPS
-    python -m dgtalker train-prior -o DIR --people PEOPLE --makehuman FOLDER
+{commands}
 
 {note}{measured}## Limits
 
@@ -85,8 +84,8 @@ Gaussians follow {splat_share:.1%} of it (least: {worst_unit}, {worst_share:.1%}
 
 
 def write_card(folder: str | Path, generator: Generator, facts: dict[str, Any]) -> Path:
-    """Write README.md; `facts` has people, captured, held_out {people, psnr_front, psnr_side} and perhaps a note: what
-    the commands alone do not tell about this run.
+    """Write README.md; `facts` has people, captured, held_out {people, psnr_front, psnr_side}, perhaps the run's
+    settings (image_size, processes), and perhaps a note: what the commands alone do not tell about this run.
 
     The figures of evaluate-prior are shown if the folder's report.json was made with the weights that lie there.
     """
@@ -102,13 +101,29 @@ def write_card(folder: str | Path, generator: Generator, facts: dict[str, Any]) 
         CARD.format(
             name=Path(folder).resolve().name, gaussians=len(generator.texel_part), size=generator.config.map_size,
             w_dim=generator.w_dim, people=facts["people"], captured=facts["captured"],
-            held_out=held_out.get("people", 0), figures=figures, measured=measured_section(folder),
+            held_out=held_out.get("people", 0), figures=figures,
+            commands=commands(generator, facts), measured=measured_section(folder),
             note=f"{facts['note']}\n\n" if facts.get("note") else "",
             hair_texels=len(generator.hair_texels), **sizes,
         ),
         encoding="utf-8",
     )  # fmt: skip
     return path
+
+
+def commands(generator: Generator, facts: dict[str, Any]) -> str:
+    """The commands that made it, indented for Markdown."""
+    size, processes = generator.config.map_size, facts.get("processes", 1)
+    pictures = facts.get("image_size", 256)
+    program = f"torchrun --nproc-per-node {processes} -m" if processes > 1 else "python -m"
+    known = [name for name in ("fast", "full") if GeneratorConfig.preset(name).map_size == size]
+    lines = (
+        f"python -m dgtalker synthesize-people PEOPLE --people {facts['people']} --captured {facts['captured']} "
+        f"--map-size {size} --image-size {pictures} --makehuman FOLDER --performances CLIPS",
+        f"{program} dgtalker train-prior -o DIR{''.join(f' --size {name}' for name in known)} --people PEOPLE "
+        "--makehuman FOLDER",
+    )
+    return "\n".join(f"    {line}" for line in lines)
 
 
 def measured_section(folder: str | Path) -> str:

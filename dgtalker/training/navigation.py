@@ -145,7 +145,7 @@ def finish_navigation(
     """Steps 6 and 7, in place, as far as the config wants them; returns `navigation`."""
     coefficients = training_coefficients(navigation, frames)
     if config.purify is not None:
-        stage.note(**purify(navigation, generator, coefficients, frames, stage.render, config.purify))
+        stage.note(**purify(navigation, generator, coefficients, frames, stage.render, config.purify, response))
     if config.anchor is not None:
         error = settle_anchor(navigation, generator, coefficients, frames, stage.render, config.anchor)
         stage.note(anchor_error=error)

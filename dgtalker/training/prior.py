@@ -340,7 +340,8 @@ class _Run:
         settings = {k: v for k, v in asdict(self.config).items() if isinstance(v, int | float) and k != "resume"}
         settings = {k: v for k, v in settings.items() if math.isfinite(v)}  # a time box without end
         settings |= {"precision": self.values["precision"], "processes": self.ranks.world}
-        generator.save_pretrained(self.output, training={**settings, **facts})
+        facts = settings | facts
+        generator.save_pretrained(self.output, training=facts)
         write_sheets(Generator.from_pretrained(self.output, template=self.template), self.output)
         write_card(self.output, generator, facts)
         self.log(stage="done", **facts["held_out"])

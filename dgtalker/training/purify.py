@@ -3,6 +3,7 @@
 Training on one picture pair a step leaves faint traces: a lip direction that touches the hair's rim by a fraction of a
 grey level. The picture's answer to every coordinate of w is measured under the data set's own masks, and the bases are
 moved as little as possible in what they do to their own region until the trace is gone; they stay one QR factor.
+A plain cheek can slide without a trace in the picture, so the motion of the splats counts as well.
 Hair belongs to nobody: it differs between the days of a recording, and speech must not comb it.
 """
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from dgtalker.camera import Camera
 from dgtalker.head.generator import Generator
 from dgtalker.navigation.model import Navigation
+from dgtalker.navigation.warm_start import Response
 from dgtalker.training.frames import Frames
 
 POOL = 4  # pixels: the answers are compared at a quarter of the resolution
@@ -30,6 +32,7 @@ class PurifyConfig:
     steps: int = 2500
     rate: float = 2e-3
     other: float = 25.0  # weight of what a direction does to the other region, against changes in its own
+    motion: float = 0.5  # weight of the splats' answer beside the picture's
     stay: float = 0.01  # weight of the change of the directions themselves
     probe: float = 0.5  # standard deviations of the finite differences
 
@@ -41,8 +44,10 @@ def purify(
     frames: Frames,
     render: Callable,
     config: PurifyConfig,
+    response: Response,
 ) -> dict[str, float]:
-    """Move the directions of `navigation` in place; coefficients (a_exp [T,ke], a_lip [T,kl]) say how they are used.
+    """Move the directions of `navigation` in place; coefficients (a_exp [T,ke], a_lip [T,kl]) say how they are used,
+    response how the splats of upper and lower face answer to steps.
 
     Returns the squared leakage before and after: what directions do to the other region over what they do to their own.
     """
@@ -55,10 +60,16 @@ def purify(
     def energy(metric: Tensor, steps: Tensor) -> Tensor:
         return (steps * (metric @ steps)).sum()
 
+    # In units of what each branch does to its own region.
     own = energy(upper, start[:, :n_exp]), energy(lower, start[:, n_exp:])
+    moves = energy(response.upper, start[:, :n_exp]), energy(response.lower, start[:, n_exp:])
+    upper_own = upper / own[0] + config.motion * response.upper / moves[0]
+    lower_own = lower / own[1] + config.motion * response.lower / moves[1]
+    exp_leak = (lower + hair) / own[0] + config.motion * response.lower / moves[0]
+    lip_leak = (upper + hair) / own[1] + config.motion * response.upper / moves[1]
 
     def leaks(b: Tensor) -> tuple[Tensor, Tensor]:
-        return energy(lower + hair, b[:, :n_exp]) / own[0], energy(upper + hair, b[:, n_exp:]) / own[1]
+        return energy(exp_leak, b[:, :n_exp]), energy(lip_leak, b[:, n_exp:])
 
     before = [float(x) for x in leaks(start)]
     blendshapes.raw.requires_grad_(True)
@@ -68,7 +79,7 @@ def purify(
         optimizer.param_groups[0]["lr"] = config.rate * (1 - number / config.steps)
         b = blendshapes.directions() * blendshapes.scales * spread
         change = b - start
-        kept = energy(upper, change[:, :n_exp]) / own[0] + energy(lower, change[:, n_exp:]) / own[1]
+        kept = energy(upper_own, change[:, :n_exp]) + energy(lower_own, change[:, n_exp:])
         loss = kept + config.other * sum(leaks(b)) + config.stay * change.square().sum() / size
         optimizer.zero_grad()
         loss.backward()
