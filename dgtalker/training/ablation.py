@@ -153,12 +153,12 @@ class _Run:
             seconds[name], clock = round(time.monotonic() - clock, 1), time.monotonic()
 
         stage.report(0.0, "starting")
-        head = self.head.in_w_plus() if variant.config.w_plus else self.head
+        head = self.head.in_w_plus if variant.config.w_plus else self.head
         trained = self.trained(variant, head, stage.part(0.0, 0.7))
         lap("training")
         stage.report(0.7, "purification and anchor")
         navigation = finish_navigation(
-            copy.deepcopy(trained), head.generator, self.frames, variant.config, stage.part(0.7, 0.8)
+            copy.deepcopy(trained), head.generator, head.response, self.frames, variant.config, stage.part(0.7, 0.8)
         )
         lap("finishing")
         coefficients = torch.cat(training_coefficients(navigation, self.frames), dim=-1)
@@ -191,7 +191,7 @@ class _Run:
         except FileNotFoundError:
             pass
         navigation = train_navigation(
-            head.generator, head.w_can, head.deviations, head.seen, self.frames,
+            head.generator, head.w_can, head.deviations, head.response, self.frames,
             silence_features(self.dataset.feature_kind), variant.config, stage,
         )  # fmt: skip
         save_state(path, navigation.state_dict(), {"navigation": navigation.config.to_dict()})

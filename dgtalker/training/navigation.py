@@ -74,30 +74,30 @@ def navigate(
     config: NavigationTrainingConfig,
     stage: Stage,
 ) -> Navigation:
-    """Train and return the Navigation of one identity; arguments as of `train_navigation`."""
-    navigation = train_navigation(generator, w_can, deviations, seen, frames, silence, config, stage)
-    return finish_navigation(navigation, generator, frames, config, stage)
+    """Train and return the Navigation of one identity.
+
+    w_can [W]; deviations [T, W] of all frames, whitened; seen [N] how visible each splat is; silence [2F, D] features
+    of a sound in which nobody speaks.
+    """
+    stage.report(0.0, "response of the head")
+    response = measure_response(generator, w_can, seen, deviations)
+    navigation = train_navigation(generator, w_can, deviations, response, frames, silence, config, stage)
+    return finish_navigation(navigation, generator, response, frames, config, stage)
 
 
 def train_navigation(
     generator: Generator,
     w_can: Tensor,
     deviations: Tensor,
-    seen: Tensor,
+    response: Response,
     frames: Frames,
     silence: Tensor,
     config: NavigationTrainingConfig,
     stage: Stage,
 ) -> Navigation:
-    """Steps 1 to 5.
-
-    w_can [W]; deviations [T, W] of all frames, whitened; seen [N] how visible each splat is; silence [2F, D] features
-    of a sound in which nobody speaks.
-    """
+    """Steps 2 to 5; arguments as of `navigate`."""
     torch.manual_seed(stage.seed)
     generator.requires_grad_(False)
-    stage.report(0.0, "response of the head")
-    response = measure_response(generator, w_can, seen, deviations)
     if not config.cross_view.masks:  # the linear objective stands for the pictures' and must see what they see
         response = response.whole()
     navigation = initial_navigation(generator, w_can, response, deviations, frames, config)
@@ -140,7 +140,12 @@ def train_navigation(
 
 
 def finish_navigation(
-    navigation: Navigation, generator: Generator, frames: Frames, config: NavigationTrainingConfig, stage: Stage
+    navigation: Navigation,
+    generator: Generator,
+    response: Response,
+    frames: Frames,
+    config: NavigationTrainingConfig,
+    stage: Stage,
 ) -> Navigation:
     """Steps 6 and 7, in place, as far as the config wants them; returns `navigation`."""
     coefficients = training_coefficients(navigation, frames)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -12,10 +13,12 @@ from torch import Tensor
 from dgtalker.errors import UserError
 from dgtalker.head.generator import Generator
 from dgtalker.head.layered import LayeredGenerator
+from dgtalker.navigation.warm_start import Response
 from dgtalker.pretrained import file_sha256
 from dgtalker.training.common import load_state, unpack
 from dgtalker.training.frames import Frames
 from dgtalker.training.inversion import tracked_deviation
+from dgtalker.training.navigation import measure_response
 
 FILES = ("tuning.safetensors", "all_frames.safetensors")
 
@@ -56,6 +59,12 @@ class SavedHead:
         w_can, seen = pivots["w_can"].to(frames.device), tuned["seen"].to(frames.device)
         return SavedHead(generator, w_can, deviations, seen, digest)
 
+    @cached_property
+    def response(self) -> Response:
+        """How its splats answer to steps in the latent."""
+        return measure_response(self.generator, self.w_can, self.seen, self.deviations)
+
+    @cached_property
     def in_w_plus(self) -> SavedHead:
         """The same head with latents in W+."""
         layered = LayeredGenerator(self.generator)
