@@ -30,6 +30,11 @@ class BakingConfig:
     ranks: Mapping[str, int] = field(
         default_factory=lambda: {"means": 24, "log_scales": 8, "axis_angles": 8, "logit_opacities": 8, "colors": 24}
     )
+    # The same for heads of more than `many` splats, whose folder would not stay within 12 MiB.
+    many: int = 30_000
+    many_ranks: Mapping[str, int] = field(
+        default_factory=lambda: {"means": 16, "log_scales": 4, "axis_angles": 4, "logit_opacities": 4, "colors": 16}
+    )
     ridge_linear: float = 1e-5  # per sample
     ridge_quadratic: float = 1e-2
     min_opacity: float = 0.02  # splats that never exceed it are left out
@@ -59,11 +64,12 @@ def bake(
     mean = {name: value[0] for name, value in baked_from_gaussians(canonical, base_quats).items()}
     strongest = torch.maximum(targets["logit_opacities"].amax(dim=0), mean["logit_opacities"])[:, 0].sigmoid()
     kept = (strongest >= config.min_opacity).nonzero()[:, 0]
-    head = BakedHead(len(kept), samples.shape[1], config.ranks).to(samples.device)
+    ranks = config.ranks if len(kept) <= config.many else config.many_ranks
+    head = BakedHead(len(kept), samples.shape[1], ranks).to(samples.device)
     for name in ATTRIBUTES:
         getattr(head, f"mean_{name}").copy_(mean[name][kept])
         change = (targets.pop(name)[:, kept] - mean[name][kept]).flatten(1)  # [S, N * channels]
-        basis, weights = fit_blendshapes(change, samples, config.ranks[name], config)
+        basis, weights = fit_blendshapes(change, samples, ranks[name], config)
         getattr(head, f"basis_{name}").copy_(basis.unflatten(1, (len(kept), -1)))
         getattr(head, f"weights_{name}").copy_(weights)
     head.base_quats.copy_(base_quats[kept])
