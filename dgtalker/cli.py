@@ -28,6 +28,7 @@ COMMANDS = {  # command -> its line in --help
     "train-prior": "train the prior on synthetic people",
     "synthesize-performance": "a talking video of a synthetic person",
     "evaluate": "measure an identity on held-out clips",
+    "ablate": "train variants of an identity's navigation and compare them",
     "evaluate-prior": "measure a prior on held-out synthetic people",
     "bench": "measure the speed of this machine",
 }

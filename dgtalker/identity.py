@@ -57,7 +57,7 @@ class Identity:
         folder = resolve(source, kind=KIND, revision=revision)
         config = read_config(folder, KIND)
         try:
-            navigation = Navigation(NavigationConfig(**config["navigation"]))
+            navigation = Navigation(NavigationConfig.from_dict(config["navigation"]))
             head = BakedHead(**config["head"])
             name = str(config["name"])
             config["feature_kind"]

@@ -141,6 +141,23 @@ def recording_phones(
     return phones
 
 
+def phones_if_known(
+    path: str | Path, text: str | None, seconds: float, cache: str | Path | None = None
+) -> tuple[list[Phone], str | None]:
+    """recording_phones within the first `seconds`, and why there are none: no transcript, or one that does not fit.
+
+    Raises UserError if pocketsphinx is missing and there is a transcript.
+    """
+    if not text:
+        return [], "no English transcript"
+    require_pocketsphinx()
+    try:
+        phones = recording_phones(path, text, cache)
+    except UserError as error:
+        return [], str(error)
+    return [phone for phone in phones if phone.end <= seconds], None
+
+
 def _read_cache(path: Path) -> list[Phone] | None:
     try:
         return [Phone(*row) for row in json.loads(path.read_text(encoding="utf-8"))["phones"]]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dgtalker.errors import UserError
+from dgtalker.finite import finite
 
 MAX_SIZE = 2048
 
@@ -137,14 +138,4 @@ class Progress:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout; numbers that are not finite become null."""
-    print(json.dumps(_finite(value), indent=2))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    print(json.dumps(finite(value), indent=2))

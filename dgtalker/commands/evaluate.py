@@ -30,6 +30,9 @@ def configure(parser):
         default=[],
         help="recordings of other people, or folders of them; films show the true lips too",
     )
+    parser.add_argument(
+        "--baselines", metavar="DIR", help="variants of the identity's navigation that ablate wrote, measured likewise"
+    )
     parser.add_argument("--frames", metavar="DIR", help="also write sheets of real and rendered frames")
     parser.add_argument("--revision", help="of a hub repository")
 
@@ -50,6 +53,7 @@ def run(args) -> None:
         refine_cameras=args.refine_cameras or args.all,
         truth=Path(args.truth) if args.truth else None,
         voices=tuple(map(Path, args.voices)),
+        baselines=Path(args.baselines) if args.baselines else None,
         sheets=frames or None,
     )
     exhibits = Exhibits()
@@ -65,7 +69,9 @@ def run(args) -> None:
     for name, block in report.items():
         if isinstance(block, dict) and name not in ("baselines", "config", "hashes"):
             print(f"{name}: " + (", ".join(_figures(block)) or f"not measured, {block.get('reason')}"))
-    print("baselines.static: " + ", ".join(_figures(report["baselines"]["static"])))
+    for name, block in report["baselines"].items():
+        if figures := _figures(block):
+            print(f"baselines.{name}: " + ", ".join(figures))
 
 
 def _figures(block: dict) -> list[str]:

@@ -4,8 +4,8 @@
 
 Settings, each in a file of its own: self-driven (the clip's own sound and blinks), the same after an optional alignment
 of each frame's camera on the upper face, swapped between clips, from aside against true pictures where there are any,
-driven by voices never heard where there are any, and the static baseline (the canonical head, never moving). Beside
-them leakage, blink, silence and diversity.
+driven by voices never heard where there are any, and the baselines: the canonical head, never moving, and variants of
+the identity's navigation where an ablation trained them. Beside them leakage, blink, silence and diversity.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 
 from dgtalker.errors import UserError
 from dgtalker.evaluation.anchors import find_anchors
+from dgtalker.evaluation.baselines import BASELINES, NO_FOLDER, find_baselines, measure_variant
 from dgtalker.evaluation.blink import measure_blink
 from dgtalker.evaluation.diversity import measure_diversity
 from dgtalker.evaluation.driving import FaceReading, HeldOut, draw, render_clip
@@ -31,6 +32,7 @@ from dgtalker.evaluation.self_driven import compare, summarise
 from dgtalker.evaluation.silence import measure_silence
 from dgtalker.evaluation.stage import Stage
 from dgtalker.evaluation.swap import measure_swap
+from dgtalker.evaluation.truth import Truth
 from dgtalker.evaluation.unseen import HEADLINES, UnseenConfig, find_recordings, unseen_audio
 from dgtalker.evaluation.views import measure_views
 
@@ -53,6 +55,7 @@ class EvaluationConfig:
     refine_cameras: bool = False  # also report figures after aligning each camera on the upper face
     truth: Path | None = None  # folder of true pictures from aside, beside the films of a synthetic person
     voices: tuple[Path, ...] = ()  # folders of other people's recordings
+    baselines: Path | None = None  # folder of variants that ablate wrote
     sheets: Path | None = None  # folder for contact sheets of real and rendered frames
     seed: int = 0  # of the states leakage is measured around
 
@@ -84,11 +87,12 @@ def evaluate(
     unheard = UnseenConfig(face_landmarker=config.face_landmarker, seed=config.seed)
     if config.voices:  # what is wrong with them is said before the work
         find_recordings(config.voices, unheard.recordings)
+    variants = find_baselines(Path(config.baselines)) if config.baselines else {}
     picks = np.unique(np.linspace(0, len(dataset) - 1, min(config.clips, len(dataset))).round().astype(int))
     clips = [dataset.clip(int(i)) for i in picks]
     held = HeldOut.of(identity, dataset, clips, faces, exhibits or Exhibits())
     other = ("leakage", "swap", "blink and silence", "diversity", "views", "voices")
-    done, steps = 0, len(clips) + len(other)
+    done, steps = 0, len(clips) + len(other) + len(variants) * (len(clips) + 2)
 
     def begin(message: str) -> None:
         nonlocal done
@@ -98,12 +102,13 @@ def evaluate(
 
     settings = ["self_driven", "static"]
     settings += [f"{name}_refined" for name in settings] if config.refine_cameras else []
-    rows = {name: [] for name in settings}
+    rows, truths = {name: [] for name in settings}, {}
     for clip in clips:
         begin(f"clip {clip.name}")
-        for name, row in _compare_clip(held, clip, settings, config.sheets).items():
+        truths[clip.name] = Truth.of(clip, faces)
+        for name, row in _compare_clip(held, clip, truths[clip.name], settings, config.sheets).items():
             rows[name].append(row)
-    blocks = {name: summarise(rows[name]) for name in settings}
+    blocks = {name: summarise(rows[name], truths.values()) for name in settings}
 
     begin("leakage")
     anchors = find_anchors(identity, faces)
@@ -124,6 +129,11 @@ def evaluate(
         unseen = unseen_audio(identity, config.voices, unheard, faces=faces)
     else:
         unseen = {**dict.fromkeys(HEADLINES), "reason": "no recordings of other people were given: --voices DIR"}
+    missing = f"{config.baselines} has no variant of this name" if config.baselines else NO_FOLDER
+    baselines = {"static": blocks["static"]} | {name: {"reason": missing} for name in BASELINES}
+    for name, variant in variants.items():
+        beside = HeldOut.of(variant, dataset, clips, faces, Exhibits())
+        baselines[name] = measure_variant(beside, truths, config.seed, lambda what, name=name: begin(f"{name}: {what}"))
     begin("done")
 
     report = {
@@ -140,7 +150,7 @@ def evaluate(
         "diversity": diversity,
         "views": views,
         "unseen_audio": unseen,
-        "baselines": {"static": blocks["static"]},
+        "baselines": baselines,
         "clips": [{k: v for k, v in row.items() if not k.startswith("_")} for row in rows["self_driven"]],
         "config": {"clips": config.clips, "refine_cameras": config.refine_cameras, "seed": config.seed},
         "hashes": {"identity": identity_hash(identity), "dataset": dataset_hash(clips)},
@@ -152,16 +162,14 @@ def evaluate(
     return report
 
 
-def _compare_clip(held: HeldOut, clip: Clip, settings: list[str], sheets: Path | None) -> dict[str, dict]:
+def _compare_clip(held: HeldOut, clip: Clip, truth: Truth, settings: list[str], sheets: Path | None) -> dict[str, dict]:
     """Figures of one clip in each of the settings."""
-    real = list(clip.images.numpy())
-    truth = held.faces(real)
-    rows = {}
+    real, rows = list(clip.images.numpy()), {}
     for name in settings:
         moving, refined = name.startswith("self_driven"), name.endswith("_refined")
         a_exp, a_lip = held.codes[clip.name] if moving else (np.zeros_like(a) for a in held.codes[clip.name])
         made = render_clip(held.identity, clip, a_exp, a_lip, refined)
-        rows[name] = compare(clip.name, real, made, truth, held.faces(made))
+        rows[name] = compare(clip.name, real, made, truth.landmarks, held.faces(made), truth.phones)
         if name == "self_driven":
             if sheets:
                 _write_sheet(sheets / f"{clip.name}.jpg", real, made)

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from dgtalker.evaluation import metrics
+from dgtalker.audio.phones import Phone
+from dgtalker.evaluation import articulation, metrics
+from dgtalker.evaluation.articulation import Hits
+
+if TYPE_CHECKING:
+    from dgtalker.evaluation.truth import Truth
+
+KINDS = {"closure": articulation.closures, "rounding": articulation.roundings}  # /p b m/ and /u o w/
 
 
 def compare(
-    name: str, real: list[np.ndarray], made: list[np.ndarray], truth: np.ndarray, found: np.ndarray
+    name: str,
+    real: list[np.ndarray],
+    made: list[np.ndarray],
+    truth: np.ndarray,
+    found: np.ndarray,
+    phones: Sequence[Phone] = (),
 ) -> dict[str, float]:
-    """Figures of one clip: real and made uint8 frames [T], their landmarks truth and found [T,478,2] (NaN: no face)."""
+    """Figures of one clip: real and made uint8 frames [T], their landmarks truth and found [T,478,2] (NaN: no face),
+    and what is said in it, as far as that is known."""
     size = real[0].shape[0]
     scale = metrics.SIZE / size
     seen = np.isfinite(truth).all((1, 2))
@@ -30,11 +46,16 @@ def compare(
         "faces_found": float(both.sum() / max(seen.sum(), 1)),
         "_real": opening_real,
         "_made": opening_made,
+        "_hits": {
+            lips: {kind: count(articulation.mouth_of_landmarks(points), phones) for kind, count in KINDS.items()}
+            for lips, points in (("made", found), ("true", truth))
+        },
     }
 
 
-def summarise(rows: list[dict]) -> dict[str, float]:
-    """Means over clips weighted by frames (pictures) or plain (correlations); the lag that serves all clips best."""
+def summarise(rows: list[dict], truths: Iterable[Truth] = ()) -> dict:
+    """Means over clips weighted by frames (pictures) or plain (correlations); the lag that serves all clips best; the
+    share of all /p b m/ and /u o w/ that are seen on the lips, NaN without phones: `truths` of the clips say why."""
     weights = np.array([row["frames"] for row in rows], np.float64)
 
     def over_frames(key: str) -> float:
@@ -46,4 +67,18 @@ def summarise(rows: list[dict]) -> dict[str, float]:
     figures["aperture_r"] = metrics.mean([row["aperture_r"] for row in rows])
     figures["aperture_lag_frames"] = metrics.best_lag([r["_real"] for r in rows], [r["_made"] for r in rows])
     figures["faces_found"] = over_frames("faces_found")
+    made, true = ({kind: total(rows, lips, kind) for kind in KINDS} for lips in ("made", "true"))
+    figures |= {f"{kind}_hit_rate": made[kind].rate for kind in KINDS}
+    figures["phones"] = {
+        "closures": made["closure"].count,
+        "roundings": made["rounding"].count,
+        "random_times": {f"{kind}_hit_rate": made[kind].random for kind in KINDS},
+        "true_lips": {f"{kind}_hit_rate": true[kind].rate for kind in KINDS},
+        "note": None if made["closure"].count else next((t.note for t in truths if t.note), "no /p b m/ is spoken"),
+    }
     return figures
+
+
+def total(rows: list[dict], lips: str, kind: str) -> Hits:
+    """Hits of all clips; lips "made" or "true"."""
+    return sum((row["_hits"][lips][kind] for row in rows), Hits())

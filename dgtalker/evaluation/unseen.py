@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dgtalker.audio.loading import FPS, SAMPLE_RATE, load_audio
-from dgtalker.audio.phones import Phone, find_transcripts, grid_transcript, recording_phones, require_pocketsphinx
+from dgtalker.audio.phones import Phone, find_transcripts, grid_transcript, phones_if_known, require_pocketsphinx
 from dgtalker.errors import UserError
 from dgtalker.evaluation import articulation, metrics
 from dgtalker.evaluation.articulation import Hits, Mouth
@@ -119,31 +119,6 @@ def unseen_audio(
     return block
 
 
-def phones_on_lips(clips: Iterable[tuple[str, Path, np.ndarray, np.ndarray]], cache: Path | None = None) -> dict:
-    """Closures and roundings of clips whose names are GRID's, for the block `self_driven` of the report.
-
-    clips: (name, sound, true landmarks [T,478,2], rendered landmarks [T,478,2]); others than GRID's count for nothing.
-    Rates are NaN without phones. Raises UserError if pocketsphinx is missing and there is a clip of GRID's.
-    """
-    made, true = [], []
-    for name, sound, points_true, points_made in clips:
-        recording = Recording(Path(sound), "", grid_transcript(name))
-        if recording.text:
-            require_pocketsphinx()
-        phones, _ = _phones(recording, len(points_made), cache)
-        made.append(_phone_hits(articulation.mouth_of_landmarks(points_made), phones))
-        true.append(_phone_hits(articulation.mouth_of_landmarks(points_true), phones))
-    (closed, rounded), (closed_true, rounded_true) = _total(made), _total(true)
-    return {
-        "closure_hit_rate": closed.rate,
-        "rounding_hit_rate": rounded.rate,
-        "closures": closed.count,
-        "roundings": rounded.count,
-        "random_times": {"closure_hit_rate": closed.random, "rounding_hit_rate": rounded.random},
-        "true_lips": {"closure_hit_rate": closed_true.rate, "rounding_hit_rate": rounded_true.rate},
-    }
-
-
 # -- recordings -------------------------------------------------------------------------------------------------------
 
 
@@ -178,17 +153,6 @@ def _text(path: Path, texts: dict[str, str]) -> str | None:
     return next((text for name, text in texts.items() if name.endswith(path.stem)), None)  # "libri-ID" and "ID.flac"
 
 
-def _phones(recording: Recording, frames: int, cache: Path | None) -> tuple[list[Phone], str | None]:
-    """Phones inside the first `frames`, and why there are none."""
-    if not recording.text:
-        return [], "no English transcript"
-    try:
-        phones = recording_phones(recording.path, recording.text, cache)
-    except UserError as error:
-        return [], str(error)
-    return [phone for phone in phones if phone.end <= frames / FPS], None
-
-
 # -- speaking ---------------------------------------------------------------------------------------------------------
 
 
@@ -204,7 +168,7 @@ def speak(identity: Identity, recording: Recording, config: UnseenConfig, faces:
     performance = Performance.from_audio(identity, samples, settings=ExpressionSettings(blinks=()))
     made = _draw(identity, performance.a_exp[:frames], performance.a_lip[:frames], config.size)
     points = faces(made)
-    phones, problem = _phones(recording, frames, config.phones)
+    phones, problem = phones_if_known(recording.path, recording.text, frames / FPS, config.phones)
     if config.strips and phones:
         name = config.strips / f"{recording.voice}-{recording.path.stem}.png"
         draw_strip(name, phones, (made, points), (real, points_true) if real else None)

@@ -214,7 +214,7 @@ class Generator(nn.Module):
         coefficients = torch.cat(self.geometry_from_w(w), -1)
         return self.rest_vertices + (coefficients @ self.vertex_basis).unflatten(-1, (-1, 3))
 
-    def residuals(self, w: Tensor) -> dict[str, Tensor]:  # [B,W] -> name -> [B,N,C]
+    def residuals(self, w: Tensor) -> dict[str, Tensor]:  # [B,W] or [B,L,W] -> name -> [B,N,C]
         """What the modulated convolutions add, bounded; zero before training."""
         maps = self.synthesis((w - self.w_mean) / self.w_std * self.style_scale)  # [B,13,S,S]
         texels = maps.flatten(2)[:, :, self.texel_index].transpose(1, 2)  # [B,N,13]
@@ -222,11 +222,11 @@ class Generator(nn.Module):
         bounds = {name: getattr(self, f"{name}_bound") for name in RESIDUALS}
         return {name: bound * torch.tanh(parts[name] / bound) for name, bound in bounds.items()}
 
-    def attributes(self, w: Tensor, return_residuals: bool = False) -> dict[str, Tensor]:
+    def attributes(self, w: Tensor, return_residuals: bool = False, styles: Tensor | None = None) -> dict[str, Tensor]:
         """Raw attributes, the ones that may be blended linearly (baking).
 
         Args:
-            w: [B, W].
+            w: [B, W]. styles: [B, L, W] for the L sizes of the convolutions in w's place (layered.py).
 
         Returns:
             means [B,N,3]; log_scales [B,N,3]; axis_angles [B,N,3], the turn since rest in the rest frame's own axes;
@@ -235,7 +235,7 @@ class Generator(nn.Module):
         """
         if w.ndim != 2 or w.shape[1] != self.w_dim:
             raise ValueError(f"w must be [B, {self.w_dim}], not {tuple(w.shape)}")
-        residual = self.residuals(w)
+        residual = self.residuals(w if styles is None else styles)
         vertices = self.vertices(w)
         frames, turned, stretch = self.surface.frames(vertices)
 

@@ -47,12 +47,13 @@ class Synthesis(nn.Module):
         nn.init.zeros_(self.to_maps.bias)
         self.size = base_size * 2 ** (len(channels) - 1)
 
-    def forward(self, w: Tensor) -> Tensor:  # [B,W] -> [B,out_channels,size,size]
-        x = self.first(self.constant.expand(len(w), -1, -1, -1), w)
-        for level, up in enumerate(self.up):
+    def forward(self, w: Tensor) -> Tensor:  # [B,W], or [B,L,W]: a style for each size -> [B,out_channels,size,size]
+        first, *styles = w.unbind(1) if w.ndim == 3 else [w] * (len(self.up) + 1)
+        x = self.first(self.constant.expand(len(w), -1, -1, -1), first)
+        for level, (up, style) in enumerate(zip(self.up, styles, strict=True)):
             x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-            x = up(x, w)
+            x = up(x, style)
             # The last level has a single convolution: it costs as much as all the others together.
             if level < len(self.refine):
-                x = self.refine[level](x, w)
+                x = self.refine[level](x, style)
         return self.to_maps(x)

@@ -23,15 +23,20 @@ GeneratorFunction = Callable[[Tensor], Gaussians]
 
 @dataclass(frozen=True)
 class CrossViewConfig:
-    """The variants of masked cross-view supervision; the defaults are the method, the rest are its ablations."""
+    """The variants of masked cross-view supervision; the defaults are the method, the rest are its ablations.
+
+    One basis for everything is p_swap=0 with masks=False: both branches then see one and the same loss of one picture,
+    and, the blink's curve having two dimensions, [B_exp B_lip] reaches whatever a single basis of as many directions
+    driven by sound and blink would. Which directions are called lips means nothing then.
+    """
 
     p_swap: float = 0.5  # probability that the lips come from another frame
-    routing: str = "both"  # "both" losses reach both branches, or each only its "own"
+    routing: str = "both"  # "both" losses reach both branches, or only on "swapped" pairs, or each only its "own"
     masks: bool = True  # False: both losses see the whole picture
     gradient: float = 0.5  # weight of the image-gradient part of the reconstruction
 
     def __post_init__(self):
-        assert self.routing in ("both", "own"), self.routing
+        assert self.routing in ("both", "swapped", "own"), self.routing
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def cross_view_loss(
     a_exp = navigation.expression(i.features[None], i.blink[None])[:, i.centre]  # [1, n_exp]
     a_lip = navigation.lips(j.features[None])[:, j.centre]  # [1, n_lip]
     cameras = Camera.stack([i.camera[0], j.camera[0]])
-    if config.routing == "both":
+    if config.routing == "both" or (config.routing == "swapped" and i is not j):
         splats = generator(navigation.latent(a_exp, a_lip))[0]
         images, _ = render(splats, cameras)
         image_i, image_j = images[0], images[1]
@@ -88,18 +93,25 @@ def linear_cross_view_loss(
     response: tuple[Tensor, Tensor],
     routing: str = "both",
     velocity: float = 0.1,
+    swapped: Tensor | None = None,
 ) -> Tensor:
     """The same objective with generator and renderer linearised around w_can: cheap enough for thousands of frames.
 
     a_exp, a_lip [B, F, K] of runs of frames; target_exp (of frames i), target_lip (of frames j) [B, F, W]: their fitted
     w - w_can, whitened. response: factors R_up, R_low [r, W] such that |R_up x|^2 is the squared change of the upper
-    face under the whitened step x. `velocity` weighs the same for differences in time (EDTalk).
+    face under the whitened step x. `velocity` weighs the same for differences in time (EDTalk). swapped [B] bool: whose
+    lips come from other frames; only routing "swapped" asks.
     """
     b_exp, b_lip = navigation.blendshapes()
     step_exp, step_lip = a_exp @ b_exp.T, a_lip @ b_lip.T
-    own = routing == "own"
-    up = (step_exp + (step_lip.detach() if own else step_lip) - target_exp) @ response[0].T
-    low = (step_lip + (step_exp.detach() if own else step_exp) - target_lip) @ response[1].T
+    shared = swapped if routing == "swapped" else torch.full((len(a_exp),), routing == "both", device=a_exp.device)
+
+    def reached(step: Tensor) -> Tensor:
+        """The other branch's step, without gradient where its rows are not shared."""
+        return torch.where(shared[:, None, None], step, step.detach())
+
+    up = (step_exp + reached(step_lip) - target_exp) @ response[0].T
+    low = (step_lip + reached(step_exp) - target_lip) @ response[1].T
     return sum(
         error.square().sum(-1).mean() + velocity * error.diff(dim=-2).square().sum(-1).mean() for error in (up, low)
     )

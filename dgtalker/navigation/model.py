@@ -10,12 +10,13 @@ Heads", ICCV 2025.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
 
-from dgtalker.navigation.blendshapes import OrthogonalBlendshapes
+from dgtalker.navigation.blendshapes import BASES, OrthogonalBlendshapes
 from dgtalker.navigation.encoders import EncoderConfig, ExpressionEncoder, LipEncoder
 
 RANGE_MARGIN = 1.3  # encoders may leave the training range of a coefficient by this factor, noise must not go further
@@ -32,11 +33,22 @@ class NavigationConfig:
     hidden: int = 96  # channels of the audio encoders
     reach: int = 6  # frames of audio to each side
     dropout: float = 0.1  # of the audio encoders, while training
-    joint_qr: bool = True  # both bases from one QR; False is an ablation
+    bases: str = "joint"  # of blendshapes.BASES: both from one QR; the others are ablations
+
+    def __post_init__(self):
+        assert self.bases in BASES, self.bases
 
     def to_dict(self) -> dict:
         """Plain values for config.json."""
         return asdict(self)
+
+    @staticmethod
+    def from_dict(values: Mapping) -> NavigationConfig:
+        """From config.json, whose older form says `joint_qr` for `bases`. Raises TypeError for unknown names."""
+        values = dict(values)
+        if "joint_qr" in values:
+            values["bases"] = "joint" if values.pop("joint_qr") else "separate"
+        return NavigationConfig(**values)
 
 
 class Navigation(nn.Module):
@@ -46,7 +58,7 @@ class Navigation(nn.Module):
         super().__init__()
         self.config = config
         encoder = EncoderConfig(config.feature_dim, config.hidden, config.reach, config.dropout)
-        self.blendshapes = OrthogonalBlendshapes(config.latent, config.n_exp, config.n_lip, config.joint_qr)
+        self.blendshapes = OrthogonalBlendshapes(config.latent, config.n_exp, config.n_lip, config.bases)
         self.expression_encoder = ExpressionEncoder(encoder, config.n_exp)
         self.lip_encoder = LipEncoder(encoder, config.n_lip)
         self.register_buffer("w_can", torch.zeros(config.latent))  # the anchor [W]

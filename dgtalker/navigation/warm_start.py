@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dgtalker.navigation.blendshapes import OrthogonalBlendshapes
+from dgtalker.navigation.blendshapes import OrthogonalBlendshapes, orthonormalise
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ class Response:
         """From unscaled matrices and the deviations [T, W] that occur."""
         moment = deviations.T @ deviations / len(deviations)
         return Response(*(m / (m * moment).sum().clamp_min(1e-12) for m in (upper, lower)))
+
+    def whole(self) -> Response:
+        """The whole face in place of each region: what supervision without masks sees."""
+        both = (self.upper + self.lower) / 2
+        return Response(both, both)
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """R_up and R_low [W, W] with R^T R = M."""
@@ -53,8 +58,26 @@ def projections(response: Response, directions: Tensor, n_exp: int) -> tuple[Ten
     )
 
 
+def principal_directions(response: Response, deviations: Tensor, count: int, seed: int = 0) -> Tensor:
+    """Orthonormal directions [W, count] that explain the most of the whole face's motion in deviations [T, W], turned
+    at random among themselves: a start that knows of no regions, and favours none of the branches."""
+    moment = deviations.T @ deviations / len(deviations)
+    both = response.upper + response.lower
+    best = _most_explained(response, both @ moment @ both, count)
+    turn = torch.randn(count, count, generator=torch.Generator().manual_seed(seed))
+    return orthonormalise(best) @ orthonormalise(turn).to(best)
+
+
+def _most_explained(response: Response, explained: Tensor, count: int) -> Tensor:
+    """Unit directions [W, count] that maximise what they explain (x^T `explained` x) of the change x^T metric x."""
+    values, vectors = torch.linalg.eigh(response.metric())
+    whiten = vectors @ (values.clamp_min(1e-12).rsqrt()[:, None] * vectors.T)
+    best = torch.linalg.eigh(whiten @ explained @ whiten).eigenvectors.flip(1)[:, :count]
+    return torch.nn.functional.normalize(whiten @ best, dim=0)
+
+
 def initial_directions(
-    response: Response, deviations: Tensor, n_exp: int, n_lip: int, joint: bool = True, steps: int = 300
+    response: Response, deviations: Tensor, n_exp: int, n_lip: int, bases: str = "joint", steps: int = 300
 ) -> Tensor:
     """Orthonormal directions [W, n_exp + n_lip] for deviations [T, W]: the most of each region's motion explained, the
     least of the other's caused.
@@ -66,13 +89,8 @@ def initial_directions(
     moment = deviations.T @ deviations / len(deviations)
     metric = response.metric()
     explained = [m @ moment @ m for m in (response.upper, response.lower)]
-    values, vectors = torch.linalg.eigh(metric)
-    whiten = vectors @ (values.clamp_min(1e-12).rsqrt()[:, None] * vectors.T)
-    starts = []
-    for target, count in zip(explained, (n_exp, n_lip), strict=True):
-        best = torch.linalg.eigh(whiten @ target @ whiten).eigenvectors.flip(1)[:, :count]
-        starts.append(torch.nn.functional.normalize(whiten @ best, dim=0))
-    blendshapes = OrthogonalBlendshapes(len(moment), n_exp, n_lip, joint).to(moment)
+    starts = [_most_explained(response, e, count) for e, count in zip(explained, (n_exp, n_lip), strict=True)]
+    blendshapes = OrthogonalBlendshapes(len(moment), n_exp, n_lip, bases).to(moment)
     with torch.no_grad():
         blendshapes.raw.copy_(torch.cat(starts, dim=1))
     optimizer = torch.optim.Adam([blendshapes.raw], lr=3e-3)

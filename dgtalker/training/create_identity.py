@@ -21,6 +21,7 @@ from dgtalker.coefficients.card import with_coefficients
 from dgtalker.coefficients.describe import describe, training_ranges
 from dgtalker.errors import UserError
 from dgtalker.head.generator import Generator
+from dgtalker.head.layered import LayeredGenerator
 from dgtalker.identity import Identity, list_priors
 from dgtalker.navigation.model import Navigation, NavigationConfig
 from dgtalker.pretrained import file_sha256, resolve
@@ -115,21 +116,23 @@ def create_identity(
         raise UserError(
             f"The data set {dataset_dir} has only {dataset.frames} frames; at least {MIN_FRAMES} are needed."
         )
-    prior_folder = resolve(prior or _default_prior(), kind="prior")
-    device = _device(preset)
+    prior_folder = resolve(prior or default_prior(), kind="prior")
+    device = choose_device(preset)
     with stop_on_interrupt(cancelled) as stop:
         run = _Run(dataset, out, prior_folder, config, resume, progress, stop, render, device)
         return run.all(card or Card())
 
 
-def _default_prior() -> str:
+def default_prior() -> str:
+    """Name of the shipped prior. Raises UserError if none is shipped."""
     names = list_priors()
     if not names:
         raise UserError("No prior is shipped with this installation; name one with --prior or run train-prior.")
     return DEFAULT_PRIOR if DEFAULT_PRIOR in names else names[0]
 
 
-def _device(preset: str) -> torch.device:
+def choose_device(preset: str) -> torch.device:
+    """Of a preset; the CPU, with a warning, where there is no CUDA device."""
     if preset != "gpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -193,6 +196,9 @@ class _Run:
             }
 
         deviations = self.stage("all frames", (0.45, 0.57), config.all_frames, all_frames)["deviations"]
+        if config.navigation.w_plus:
+            generator = LayeredGenerator(generator)
+            w_can, deviations = generator.lift(w_can), generator.lift(deviations)
 
         def navigation_stage(stage: Stage) -> dict[str, Tensor]:
             silence = silence_features(self.dataset.feature_kind)
@@ -276,7 +282,7 @@ def _navigation(state: dict[str, Tensor], config: NavigationTrainingConfig) -> N
     navigation = Navigation(
         NavigationConfig(
             latent, feature_dim, config.n_exp, config.n_lip, config.hidden, dropout=config.dropout,
-            joint_qr=config.joint_qr,
+            bases=config.bases,
         )
     )  # fmt: skip
     navigation.load_state_dict(state)

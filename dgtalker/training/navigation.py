@@ -20,7 +20,7 @@ from torch import Tensor
 from dgtalker.head.generator import Generator
 from dgtalker.navigation.losses import CrossViewConfig, View, cross_view_loss, linear_cross_view_loss
 from dgtalker.navigation.model import Navigation, NavigationConfig
-from dgtalker.navigation.warm_start import Response, initial_directions, projections
+from dgtalker.navigation.warm_start import Response, initial_directions, principal_directions, projections
 from dgtalker.training.anchor import AnchorConfig, settle_anchor
 from dgtalker.training.frames import Frames
 from dgtalker.training.purify import PurifyConfig, purify
@@ -39,7 +39,9 @@ class NavigationTrainingConfig:
     n_lip: int = 12  # lip coefficients
     hidden: int = 96  # channels of the audio encoders
     dropout: float = 0.1
-    joint_qr: bool = True  # both bases from one QR; False is an ablation
+    bases: str = "joint"  # of blendshapes.BASES: both from one QR; the others are ablations
+    start: str = "separated"  # directions begin apart by region, or "principal": no regions known; always without masks
+    w_plus: bool = False  # directions in W+, a style for every size of the convolutions (head/layered.py)
     cross_view: CrossViewConfig = field(default_factory=CrossViewConfig)
     warm_minutes: float = 3.0
     warm_steps: int = 6000
@@ -58,6 +60,9 @@ class NavigationTrainingConfig:
     anchor: AnchorConfig | None = field(default_factory=AnchorConfig)  # None: the anchor stays as tuning left it
     noise: float = 0.15  # of features, in their standard deviations: white, and constant over a run
 
+    def __post_init__(self):
+        assert self.start in ("separated", "principal"), self.start
+
 
 def navigate(
     generator: Generator,
@@ -74,10 +79,27 @@ def navigate(
     w_can [W]; deviations [T, W] of all frames, whitened; seen [N] how visible each splat is; silence [2F, D] features
     of a sound in which nobody speaks.
     """
-    torch.manual_seed(stage.seed)
-    generator.requires_grad_(False)
     stage.report(0.0, "response of the head")
     response = measure_response(generator, w_can, seen, deviations)
+    navigation = train_navigation(generator, w_can, deviations, response, frames, silence, config, stage)
+    return finish_navigation(navigation, generator, response, frames, config, stage)
+
+
+def train_navigation(
+    generator: Generator,
+    w_can: Tensor,
+    deviations: Tensor,
+    response: Response,
+    frames: Frames,
+    silence: Tensor,
+    config: NavigationTrainingConfig,
+    stage: Stage,
+) -> Navigation:
+    """Steps 2 to 5; arguments as of `navigate`."""
+    torch.manual_seed(stage.seed)
+    generator.requires_grad_(False)
+    if not config.cross_view.masks:  # the linear objective stands for the pictures' and must see what they see
+        response = response.whole()
     navigation = initial_navigation(generator, w_can, response, deviations, frames, config)
     sampler = RunSampler(frames, deviations, silence.to(w_can.device), config, stage.seed)
     factors = response.factors()
@@ -114,6 +136,18 @@ def navigate(
     )
     navigation.eval().requires_grad_(False)
     set_axes(navigation, generator, response, frames)
+    return navigation
+
+
+def finish_navigation(
+    navigation: Navigation,
+    generator: Generator,
+    response: Response,
+    frames: Frames,
+    config: NavigationTrainingConfig,
+    stage: Stage,
+) -> Navigation:
+    """Steps 6 and 7, in place, as far as the config wants them; returns `navigation`."""
     coefficients = training_coefficients(navigation, frames)
     if config.purify is not None:
         stage.note(**purify(navigation, generator, coefficients, frames, stage.render, config.purify, response))
@@ -134,8 +168,9 @@ def linear_objective(
     features, blink, target, swap = sampler.draw()
     a_exp, a_lip = navigation.expression(features, blink), navigation.lips(features)[swap]
     parts["linear"] = linear_cross_view_loss(
-        navigation, a_exp, a_lip, target, target[swap], factors, config.cross_view.routing
-    )
+        navigation, a_exp, a_lip, target, target[swap], factors, config.cross_view.routing,
+        swapped=swap != torch.arange(len(swap), device=swap.device),
+    )  # fmt: skip
     quiet = sampler.quiet()
     b_exp, b_lip = navigation.blendshapes()
     rest = navigation.expression(quiet, torch.zeros(quiet.shape[0], quiet.shape[1] // 2).to(quiet)) @ b_exp.T
@@ -186,14 +221,17 @@ def initial_navigation(
             n_lip=config.n_lip,
             hidden=config.hidden,
             dropout=config.dropout,
-            joint_qr=config.joint_qr,
+            bases=config.bases,
         )
     )
     navigation.w_can.copy_(w_can)
     navigation.w_scale.copy_(generator.w_std)
     navigation.feature_mean.copy_(features.mean(dim=0))
     navigation.feature_std.copy_(features.std(dim=0).clamp_min(1e-3))
-    directions = initial_directions(response, deviations, config.n_exp, config.n_lip, config.joint_qr)
+    if config.start == "principal" or not config.cross_view.masks:
+        directions = principal_directions(response, deviations, config.n_exp + config.n_lip)
+    else:
+        directions = initial_directions(response, deviations, config.n_exp, config.n_lip, config.bases)
     navigation.blendshapes.set_directions(directions.cpu(), torch.ones(config.n_exp + config.n_lip))
     to_exp, _ = projections(response, directions, config.n_exp)
     start_blink(navigation, frames.blink, (deviations @ to_exp.T).cpu())
@@ -314,7 +352,7 @@ def set_axes(navigation: Navigation, generator: Generator, response: Response, f
     directions = navigation.blendshapes.directions()
     rotations = []
     for a, b in zip((a_exp, a_lip), directions.split([a_exp.shape[1], a_lip.shape[1]], dim=1), strict=True):
-        variances, axes = torch.linalg.eigh(torch.cov(a.T))
+        variances, axes = torch.linalg.eigh(torch.cov(a.T).reshape(a.shape[1], a.shape[1]))
         motion = variances * ((metric @ b @ axes) * (b @ axes)).sum(dim=0)
         rotations.append(axes[:, motion.argsort(descending=True)])
     raised = _brow_motion(navigation, generator, rotations[0])

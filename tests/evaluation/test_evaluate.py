@@ -1,7 +1,9 @@
 """The whole report, on a data set rendered from the very identity that is then measured: the truth is known."""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
 import soundfile
 from fake_speech import RATE, syllables
@@ -76,6 +78,8 @@ def test_what_cannot_be_measured_says_why(report):
     views, diversity = report[0]["views"], report[0]["diversity"]
     assert views["psnr"] is None and views["by_yaw"] is None and "--truth" in views["reason"]
     assert diversity["upper_px"] is None and "no sound" in diversity["reason"]
+    assert "--baselines" in report[0]["baselines"]["own_branch"]["reason"]
+    assert np.isnan(report[0]["self_driven"]["closure_hit_rate"])
     unseen = report[0]["unseen_audio"]
     assert unseen["aperture_r"] is None and "--voices" in unseen["reason"]
 
@@ -106,6 +110,21 @@ def test_pictures_that_come_before_the_rendering_make_it_late(identity, tmp_path
     report = evaluate(identity, make_dataset(tmp_path, identity, late=-2), faces=read_faces)
     assert report["self_driven"]["aperture_lag_frames"] == 2
     assert report["self_driven"]["aperture_r"] < 0.99
+
+
+def test_variants_of_an_ablation_are_measured_beside_the_identity(identity, fake_identity, tmp_path):
+    pytest.importorskip("skimage")
+    shutil.copytree(fake_identity, tmp_path / "variants" / "no_swap")
+    dataset = make_dataset(tmp_path / "set", identity)
+    report = evaluate(identity, dataset, EvaluationConfig(baselines=tmp_path / "variants"), faces=read_faces)
+    same, own = report["baselines"]["no_swap"], report["self_driven"]
+    assert all(same[key] == own[key] for key in ("psnr", "psnr_mouth", "lmd_px", "aperture_r", "aperture_lag_frames"))
+    assert same["leakage"]["matrix"] == report["leakage"]["matrix"]
+    assert same["leakage_landmarks"]["lip_to_upper"] == report["leakage_landmarks"]["lip_to_upper"]
+    assert same["swap"]["psnr_upper"] == report["swap"]["psnr_upper"]
+    assert "no variant" in report["baselines"]["one_basis"]["reason"]
+    with pytest.raises(UserError, match="none of the variants"):
+        evaluate(identity, dataset, EvaluationConfig(baselines=tmp_path), faces=read_faces)
 
 
 def test_no_clips_to_evaluate_is_refused(identity, tmp_path):

@@ -133,3 +133,21 @@ def test_page_is_written_or_refused_in_words(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         write_page(tmp_path / "file" / "page.html", report(), exhibits())
+
+
+def test_self_driven_shows_phones_and_the_variants_that_were_measured():
+    told = report()
+    told["self_driven"]["phones"] = {"closures": 0, "note": f"no words {EVIL}"}
+    assert "Phones not measured: no words &lt;script" in render_page(told, exhibits())
+    told["self_driven"] |= {"closure_hit_rate": 0.8125, "phones": {
+        "closures": 16, "roundings": 3, "true_lips": {"closure_hit_rate": 0.9375},
+        "random_times": {"closure_hit_rate": 0.25}, "note": None,
+    }}  # fmt: skip
+    told["baselines"] |= {
+        "no_swap": {"psnr": 33.25, "leakage": {"lip_to_upper": 0.6875, "exp_to_lower": 0.5, "matrix": MATRIX}},
+        "one_basis": {"reason": "not trained"},
+    }
+    text = render_page(told, exhibits())
+    for figure_ in ("0.812", "0.938", "16 times", "no swapping", "33.25", "0.688"):
+        assert figure_ in text
+    assert "<th>one basis</th>" not in text

@@ -18,7 +18,6 @@ from dgtalker.evaluation.unseen import (
     Spoken,
     UnseenConfig,
     find_recordings,
-    phones_on_lips,
     unseen_audio,
 )
 from dgtalker.identity import Identity
@@ -75,13 +74,6 @@ def test_voices_without_lips_and_words_count_for_retrieval_only():
     assert block["retrieval_at_10"] > 0.5 and "envelope" in block["judge"]
 
 
-def test_clips_that_are_not_of_grid_need_no_phones(monkeypatch):
-    monkeypatch.setattr(module, "require_pocketsphinx", lambda: pytest.fail("asked for"))
-    points = np.random.default_rng(0).uniform(0, 100, (20, 478, 2))
-    figures = phones_on_lips([("interview-003", "interview-003.wav", points, points)])
-    assert figures["closures"] == 0 and np.isnan(figures["closure_hit_rate"])
-
-
 def test_folders_of_voices(tmp_path):
     for voice, names in {"ann": ["a1", "a2", "a3"], "bob": ["b1"]}.items():
         (tmp_path / voice).mkdir()
@@ -127,17 +119,3 @@ def test_a_talker_filmed_is_compared_with_the_true_lips(fake_identity, shared, t
     assert block["n"]["closures"] == 2 and block["n"]["filmed"] == 1 and np.isfinite(block["aperture_r"])
     assert [p.name for p in (tmp_path / "strips").iterdir()] == ["voices-lbbc2a.png"]
     assert len(list((tmp_path / "phones").iterdir())) == 1
-
-    frames = block["recordings"][0]["frames"]
-    closing = np.full((frames, 96, 96, 3), 255, np.uint8)
-    (made,) = json.loads(next((tmp_path / "phones").iterdir()).read_text())["phones"][2:3]
-    assert made[0] == "B"
-    darker = np.abs((np.arange(frames) + 0.5) / 25 - (made[1] + made[2]) / 2) > 0.1
-    closing[darker] = 100
-    clips = [
-        ("lbbc2a", source, read_faces(closing), read_faces(closing)),
-        ("other-001", source, *[read_faces(closing)] * 2),
-    ]
-    figures = phones_on_lips(clips, tmp_path / "phones")
-    assert figures["closures"] == 2 and figures["closure_hit_rate"] == 0.5  # it shuts for the first b only
-    assert figures["true_lips"]["closure_hit_rate"] == 0.5 > figures["random_times"]["closure_hit_rate"]

@@ -1,12 +1,14 @@
 """The equation, the bases, the encoders and the losses, each on its own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from dgtalker.camera import Camera, orbit_camera
 from dgtalker.gaussians import Gaussians
-from dgtalker.navigation.blendshapes import OrthogonalBlendshapes
+from dgtalker.navigation.blendshapes import BASES, OrthogonalBlendshapes
 from dgtalker.navigation.encoders import AudioEncoder, EncoderConfig
 from dgtalker.navigation.losses import (
     CrossViewConfig,
@@ -16,14 +18,14 @@ from dgtalker.navigation.losses import (
     reconstruction,
 )
 from dgtalker.navigation.model import Navigation, NavigationConfig
-from dgtalker.navigation.warm_start import Response, initial_directions, projections
+from dgtalker.navigation.warm_start import Response, initial_directions, principal_directions, projections
 
 CONFIG = NavigationConfig(latent=10, feature_dim=6, n_exp=2, n_lip=3, hidden=8, dropout=0.0)
 
 
-def random_navigation(seed: int = 0) -> Navigation:
+def random_navigation(seed: int = 0, **changes) -> Navigation:
     torch.manual_seed(seed)
-    navigation = Navigation(CONFIG)
+    navigation = Navigation(replace(CONFIG, **changes))
     with torch.no_grad():
         for parameter in navigation.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -32,10 +34,35 @@ def random_navigation(seed: int = 0) -> Navigation:
 
 def test_joint_directions_are_orthonormal_and_separate_ones_are_not():
     torch.manual_seed(0)
-    joint, separate = (OrthogonalBlendshapes(10, 3, 4, joint).directions() for joint in (True, False))
+    joint, separate, free = (OrthogonalBlendshapes(10, 3, 4, bases).directions() for bases in BASES)
     torch.testing.assert_close(joint.T @ joint, torch.eye(7), atol=1e-5, rtol=0)
     torch.testing.assert_close(separate[:, :3].T @ separate[:, :3], torch.eye(3), atol=1e-5, rtol=0)
     assert (separate[:, :3].T @ separate[:, 3:]).abs().max() > 0.05
+    assert (free[:, :3].T @ free[:, :3] - torch.eye(3)).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("bases", BASES)
+def test_whatever_the_bases_axes_and_units_change_nothing_but_the_coordinates(bases):
+    navigation = random_navigation(bases=bases)
+    features, blink = torch.randn(1, 40, 6), torch.rand(1, 20)
+    latents = lambda: navigation.latent(navigation.expression(features, blink), navigation.lips(features))  # noqa: E731
+    before = latents()
+    navigation.rotate(torch.linalg.qr(torch.randn(2, 2)).Q, torch.linalg.qr(torch.randn(3, 3)).Q)
+    navigation.set_units(torch.rand(5) + 0.5, torch.zeros(5, 2))
+    navigation.permute(torch.tensor([1, 0, 4, 2, 3]), torch.tensor([1.0, -1, -1, 1, 1]))
+    torch.testing.assert_close(latents(), before, atol=1e-4, rtol=1e-4)
+
+
+def test_configs_of_before_the_bases_had_names_still_load():
+    old = {"latent": 10, "feature_dim": 6, "n_exp": 2, "n_lip": 3, "hidden": 8, "reach": 6, "dropout": 0.1}
+    assert NavigationConfig.from_dict(old | {"joint_qr": True}) == NavigationConfig.from_dict(old)
+    assert NavigationConfig.from_dict(old | {"joint_qr": False}).bases == "separate"
+    now = NavigationConfig.from_dict(old | {"bases": "none"})
+    assert NavigationConfig.from_dict(now.to_dict()) == now and "joint_qr" not in now.to_dict()
+    with pytest.raises(TypeError):
+        NavigationConfig.from_dict(old | {"no_such": 1})
+    with pytest.raises(AssertionError):
+        NavigationConfig.from_dict(old | {"bases": "some"})
 
 
 def test_given_directions_survive_the_qr():
@@ -129,15 +156,46 @@ def reference_render(gaussians, cameras):
     return render(gaussians, cameras, backend="reference")
 
 
-@pytest.mark.parametrize(("routing", "reached"), [("both", True), ("own", False)])
-def test_gradient_routing(routing, reached):
+@pytest.mark.parametrize(
+    ("routing", "same", "reached"),
+    [
+        ("both", False, True),
+        ("both", True, True),
+        ("own", False, False),
+        ("swapped", False, True),
+        ("swapped", True, False),
+    ],
+)
+def test_gradient_routing(routing, same, reached):
     navigation = random_navigation()
-    config = CrossViewConfig(routing=routing)
-    up, _ = cross_view_loss(navigation, flat_splats, reference_render, some_view(1), some_view(2), config)
+    config, i = CrossViewConfig(routing=routing), some_view(1)
+    j = i if same else some_view(2)
+    up, _ = cross_view_loss(navigation, flat_splats, reference_render, i, j, config)
     up.backward()
     lips = [p.grad for p in navigation.lip_encoder.parameters() if p.grad is not None and p.grad.abs().max() > 0]
     assert bool(lips) == reached, "L_up must reach the lip branch exactly when routing is 'both'"
     assert any(p.grad.abs().max() > 0 for p in navigation.expression_encoder.parameters() if p.grad is not None)
+
+
+def test_linear_routing_on_swapped_pairs_only():
+    """Gradients of "swapped" are those of "both" on swapped rows and of "own" on the others."""
+
+    def gradient(routing, rows, swapped):
+        torch.manual_seed(1)
+        a_exp, a_lip = torch.randn(4, 6, 2), torch.randn(4, 6, 3)
+        target, r = torch.randn(2, 4, 6, 10), torch.randn(2, 4, 10)
+        navigation = random_navigation()
+        loss = linear_cross_view_loss(
+            navigation, a_exp[rows], a_lip[rows], *target[:, rows], tuple(r), routing, swapped=swapped
+        )
+        loss.backward()
+        return loss.detach() * len(rows), navigation.blendshapes.raw.grad * len(rows)
+
+    mixed = gradient("swapped", [0, 1, 2, 3], torch.tensor([True, False, True, False]))
+    parts = gradient("both", [0, 2], None), gradient("own", [1, 3], None)
+    for whole, both, own in zip(mixed, *parts, strict=True):
+        torch.testing.assert_close(whole, both + own, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(mixed[1], gradient("both", [0, 1, 2, 3], None)[1], atol=1e-3)
 
 
 def test_without_masks_both_losses_see_everything():
@@ -218,3 +276,31 @@ def test_only_swapping_with_both_gradients_disentangles(routing, p_swap, disenta
         exp_to_low = ((exp @ j_low.T).norm() / (exp @ j_up.T).norm()).item()
         lip_to_up = ((lip @ j_up.T).norm() / (lip @ j_low.T).norm()).item()
     assert (max(exp_to_low, lip_to_up) < 0.15) == disentangles, (exp_to_low, lip_to_up)
+
+
+def test_a_start_without_regions_explains_as_much_and_favours_no_branch():
+    response, deviations = toy()
+    blind = principal_directions(response, deviations, 5)
+    torch.testing.assert_close(blind.T @ blind, torch.eye(5), atol=1e-4, rtol=0)
+    whole = response.whole()
+    torch.testing.assert_close(whole.upper, whole.lower)
+    torch.testing.assert_close(whole.metric(), response.metric())
+    parted = initial_directions(response, deviations, 2, 3)
+    assert min(leakage(response, blind)) > 2 * max(leakage(response, parted))
+
+    def unexplained(directions):
+        metric = response.metric()
+        a = torch.linalg.solve(directions.T @ metric @ directions, directions.T @ metric @ deviations.T)
+        left = deviations - (directions @ a).T
+        return (left @ metric * left).sum()
+
+    assert unexplained(blind) <= 1.01 * unexplained(parted)
+
+
+def test_one_basis_is_one_loss_of_one_picture():
+    """Without swapping and masks both losses are one and the same, for whatever the two branches hold."""
+    navigation, i = random_navigation(), some_view(1)
+    up, low = cross_view_loss(navigation, flat_splats, reference_render, i, i, CrossViewConfig(p_swap=0, masks=False))
+    assert up == low
+    gradients = [torch.autograd.grad(loss, navigation.blendshapes.raw, retain_graph=True)[0] for loss in (up, low)]
+    torch.testing.assert_close(*gradients)

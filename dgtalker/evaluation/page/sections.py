@@ -10,12 +10,14 @@ from dgtalker.evaluation.page.plots import bar_plot
 from dgtalker.evaluation.page.text import escape, figure
 
 LEAKAGE_TARGET = 0.05
+LEAKS = ("lip_to_upper", "exp_to_lower")
 TEXTS = {  # block -> its title and what it measures
     "self_driven": (
         "Self-driven",
         "Clips that the identity never saw, driven by their own sound and blinks, rendered through the tracked cameras "
         "and compared with the real frames. “Refined” aligns each frame's camera on the upper face first; the mouth is "
-        "never looked at. The static head never moves.",
+        "never looked at. The static head never moves. Closures and roundings are the shares of /p b m/ and /u o w/ "
+        "that are seen on the lips.",
     ),
     "leakage": (
         "Leakage in pixels",
@@ -68,11 +70,19 @@ NAMES = {
     "aperture_r": "lip opening, r",
     "aperture_lag_frames": "lag, frames",
     "faces_found": "faces found",
+    "closure_hit_rate": "closures met",
+    "rounding_hit_rate": "roundings met",
+    "lip_to_upper": "leakage lips → upper",
+    "exp_to_lower": "leakage expression → lower",
 }
 ROWS = {
     "self_driven": "self-driven",
     "self_driven_refined": "self-driven, refined",
     "static_refined": "static, refined",
+    "one_basis": "one basis",
+    "no_mask": "no masks",
+    "no_swap": "no swapping",
+    "own_branch": "own-branch gradients",
 }
 HIDDEN = ("identity", "dataset", "clips_total", "frames", "baselines", "config", "hashes", "seconds", "clips")
 
@@ -126,7 +136,21 @@ def _self_driven(report: Mapping[str, Any]) -> str:
     rows = {"self_driven": report["self_driven"]}
     if "self_driven_refined" in report:
         rows["self_driven_refined"] = report["self_driven_refined"]
-    return block_table({ROWS.get(k, k): v for k, v in (rows | dict(report.get("baselines") or {})).items()})
+    baselines = {k: v for k, v in (report.get("baselines") or {}).items() if not v.get("reason")}
+    body = block_table({ROWS.get(k, k): v for k, v in (rows | baselines).items()})
+    variants = {ROWS.get(k, k): v["leakage"] for k, v in baselines.items() if "leakage" in v}
+    if variants and "leakage" in report:
+        body += block_table({"self-driven": {k: report["leakage"].get(k) for k in LEAKS}} | variants)
+    return body + _phones(report["self_driven"].get("phones") or {})
+
+
+def _phones(phones: Mapping[str, Any]) -> str:
+    if not phones.get("closures"):
+        note = phones.get("note")
+        return f'<p class="missing">Phones not measured: {escape(note)}.</p>' if note else ""
+    rows = {"real video": phones["true_lips"], "rendered, at random times": phones["random_times"]}
+    said = f"{phones['closures']} times /p b m/ and {phones['roundings']} times /u o w/ are spoken; to compare with:"
+    return f'<p class="words">{escape(said)}</p>{block_table(rows)}'
 
 
 def _coefficients(value: Mapping[str, Any]) -> str:

@@ -7,6 +7,8 @@ import json
 import math
 from typing import Any
 
+from dgtalker.finite import finite
+
 
 def escape(text: object) -> str:
     """Anything as text that is safe in HTML and SVG, attributes included."""
@@ -31,12 +33,4 @@ def figure(value: Any) -> str:
 
 def raw_json(value: Any) -> str:
     """The report as escaped, indented JSON; numbers that are not finite become null."""
-    return escape(json.dumps(_finite(value), indent=2, default=str))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return escape(json.dumps(finite(value), indent=2, default=str))

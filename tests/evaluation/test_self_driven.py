@@ -1,0 +1,105 @@
+"""Closures and roundings in an identity's own held-out clips: phones that are known, seen on lips that are."""
+
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from fake_speech import RATE, syllables
+from held_out import make_dataset, read_faces
+
+from dgtalker.audio import phones as phones_module
+from dgtalker.audio.loading import load_audio
+from dgtalker.audio.phones import Phone
+from dgtalker.evaluation import evaluate
+from dgtalker.evaluation.self_driven import compare, summarise
+from dgtalker.evaluation.truth import Truth
+from dgtalker.identity import Identity
+from dgtalker.video.dataset import Dataset
+
+FRAMES = 50
+TIMES = (np.arange(FRAMES) + 0.5) / 25
+
+
+def lips(*shut):
+    """Landmarks of a mouth that closes at the given times."""
+    pictures = np.full((FRAMES, 64, 64, 3), 100, np.uint8)
+    for time in shut:
+        pictures[np.abs(TIMES - time) < 0.05] = 255
+    return list(pictures), read_faces(pictures)
+
+
+def row(truth, made, phones):
+    return compare("clip", truth[0], made[0], truth[1], made[1], phones)
+
+
+PHONES = [Phone("AA", 0.2, 0.3, 1), Phone("P", 0.45, 0.55, 1), Phone("M", 1.45, 1.55, 1), Phone("AA", 1.8, 1.9, 1)]
+
+
+def test_the_share_of_closures_is_of_all_clips_together():
+    rows = [row(lips(0.5, 1.5), lips(0.5), PHONES), row(lips(0.5, 1.5), lips(0.5, 1.5), PHONES)]
+    figures = summarise(rows)
+    assert figures["closure_hit_rate"] == 0.75 and figures["phones"]["closures"] == 4
+    assert figures["phones"]["true_lips"]["closure_hit_rate"] == 1
+    assert figures["phones"]["random_times"]["closure_hit_rate"] < 0.5 and figures["phones"]["note"] is None
+    assert np.isnan(figures["rounding_hit_rate"]) and figures["phones"]["roundings"] == 0
+
+
+def test_clips_without_a_transcript_count_for_nothing():
+    known, unknown = row(lips(0.5, 1.5), lips(0.5, 1.5), PHONES), row(lips(0.5), lips(1.0), [])
+    assert summarise([known, unknown])["closure_hit_rate"] == 1
+    figures = summarise([unknown], [Truth(lips()[1], [], "no English transcript")])
+    assert np.isnan(figures["closure_hit_rate"]) and figures["phones"]["note"] == "no English transcript"
+
+
+@pytest.fixture
+def clip(fake_identity, tmp_path):
+    """A clip that is named like one of GRID's; what is said in it is not the words of its name."""
+    make_dataset(tmp_path, Identity.from_pretrained(fake_identity), clips=1)
+    (tmp_path / "clips" / "clip0.safetensors").rename(tmp_path / "clips" / "bbaf2n.safetensors")
+    (tmp_path / "audio").mkdir()
+    soundfile.write(tmp_path / "audio" / "bbaf2n.wav", syllables(0.64), RATE)
+    text = (tmp_path / "dataset.json").read_text()
+    (tmp_path / "dataset.json").write_text(text.replace('"clip0"', '"bbaf2n"'))
+    return Dataset.open(tmp_path)
+
+
+def test_without_pocketsphinx_the_figure_is_left_out_and_says_why(clip, fake_identity, monkeypatch):
+    pytest.importorskip("skimage")
+    phones_module._decoder.cache_clear()
+    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
+    block = evaluate(Identity.from_pretrained(fake_identity), clip, faces=read_faces)["self_driven"]
+    assert np.isnan(block["closure_hit_rate"]) and "pocketsphinx" in block["phones"]["note"]
+    assert block["psnr"] > 40
+
+
+def test_known_phones_of_a_clip_reach_the_report(clip, fake_identity, monkeypatch):
+    pytest.importorskip("skimage")
+    said = [Phone("B", 0.1 * k, 0.1 * k + 0.05, 1) for k in range(1, 9)]  # the last ones are after the clip's end
+    monkeypatch.setattr(phones_module, "require_pocketsphinx", lambda: None)
+    monkeypatch.setattr(phones_module, "align_phones", lambda samples, text: said if "bin blue" in text else [])
+    report = evaluate(Identity.from_pretrained(fake_identity), clip, faces=read_faces)
+    made, static = report["self_driven"], report["baselines"]["static"]
+    assert (
+        made["phones"]["closures"] == 5 and made["closure_hit_rate"] == made["phones"]["true_lips"]["closure_hit_rate"]
+    )
+    assert static["closure_hit_rate"] == 0  # a mouth that never moves never closes
+
+
+def test_real_clips_are_aligned(shared):
+    pytest.importorskip("pocketsphinx")
+    source = shared / "data" / "grid_other" / "lbbc2a.mpg"
+    if not source.is_file():
+        pytest.skip("no GRID clips")
+
+    class RealClip:
+        name, audio_path = "lbbc2a", source
+        images = torch.zeros(75, 8, 8, 3)
+
+        def __len__(self):
+            return 75
+
+    found = Truth.of(RealClip(), lambda pictures: np.zeros((len(pictures), 478, 2)))
+    assert [p.label for p in found.phones if p.label in phones_module.CLOSED] == ["B", "B"] and found.note is None
+    assert found.phones[-1].end <= 3.0 <= len(load_audio(source)) / 16000 + 0.1
