@@ -20,6 +20,7 @@ from torch import Tensor
 from dgtalker.head.generator import Generator
 from dgtalker.navigation.losses import CrossViewConfig, View, cross_view_loss, linear_cross_view_loss
 from dgtalker.navigation.model import Navigation, NavigationConfig
+from dgtalker.navigation.trunk import ArticulationTrunk
 from dgtalker.navigation.warm_start import Response, initial_directions, projections
 from dgtalker.training.anchor import AnchorConfig, settle_anchor
 from dgtalker.training.frames import Frames
@@ -51,6 +52,7 @@ class NavigationTrainingConfig:
     rate: float = 2e-3  # of the encoders, warm start
     rate_image: float = 3e-4  # of the encoders, on pictures
     rate_basis: float = 3e-4  # of the bases
+    trunk_share: float = 0.1  # of the encoders' rates: a speech trunk is adapted, not learned anew
     weight_decay: float = 1e-6
     linear_weight: float = 0.05  # of the linear objective beside the pictures
     silence_weight: float = 1.0  # silence -> canonical expression
@@ -68,17 +70,18 @@ def navigate(
     silence: Tensor,
     config: NavigationTrainingConfig,
     stage: Stage,
+    trunk: ArticulationTrunk | None = None,
 ) -> Navigation:
     """Train and return the Navigation of one identity.
 
     w_can [W]; deviations [T, W] of all frames, whitened; seen [N] how visible each splat is; silence [2F, D] features
-    of a sound in which nobody speaks.
+    of a sound in which nobody speaks. trunk: what the lip encoder starts from; it is copied.
     """
     torch.manual_seed(stage.seed)
     generator.requires_grad_(False)
     stage.report(0.0, "response of the head")
     response = measure_response(generator, w_can, seen, deviations)
-    navigation = initial_navigation(generator, w_can, response, deviations, frames, config)
+    navigation = initial_navigation(generator, w_can, response, deviations, frames, config, trunk)
     sampler = RunSampler(frames, deviations, silence.to(w_can.device), config, stage.seed)
     factors = response.factors()
 
@@ -89,11 +92,10 @@ def navigate(
         parts: dict[str, Tensor] = {}
         return {"loss": linear(parts), **parts}
 
-    encoders = [*navigation.expression_encoder.parameters(), *navigation.lip_encoder.parameters()]
     bases = [*navigation.blendshapes.parameters()]
     navigation.train()
     stage.part(0.05, 0.35).optimise(
-        [{"params": encoders, "lr": config.rate}, {"params": bases, "lr": config.rate_basis}],
+        [*navigation.encoder_groups(config.rate, config.trunk_share), {"params": bases, "lr": config.rate_basis}],
         warm_step,
         config.warm_minutes,
         config.warm_steps,
@@ -107,7 +109,7 @@ def navigate(
         return {"loss": up + low + config.linear_weight * linear(parts), **parts}
 
     stage.part(0.35, 1.0).optimise(
-        [{"params": encoders, "lr": config.rate_image}, {"params": bases, "lr": config.rate_basis}],
+        [*navigation.encoder_groups(config.rate_image, config.trunk_share), {"params": bases, "lr": config.rate_basis}],
         image_step,
         config.image_minutes,
         config.image_steps,
@@ -175,8 +177,9 @@ def initial_navigation(
     deviations: Tensor,
     frames: Frames,
     config: NavigationTrainingConfig,
+    trunk: ArticulationTrunk | None = None,
 ) -> Navigation:
-    """A Navigation whose bases solve the linearised problem and whose encoders know nothing yet."""
+    """A Navigation whose bases solve the linearised problem; its encoders know nothing but what the trunk does."""
     features = torch.cat(frames.features)
     navigation = Navigation(
         NavigationConfig(
@@ -187,8 +190,11 @@ def initial_navigation(
             hidden=config.hidden,
             dropout=config.dropout,
             joint_qr=config.joint_qr,
+            trunk=trunk and trunk.config,
         )
     )
+    if trunk is not None:
+        navigation.lip_encoder.audio.trunk.load_state_dict(trunk.state_dict())
     navigation.w_can.copy_(w_can)
     navigation.w_scale.copy_(generator.w_std)
     navigation.feature_mean.copy_(features.mean(dim=0))
