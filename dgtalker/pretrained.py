@@ -20,7 +20,7 @@ from dgtalker.errors import UserError
 FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-KINDS = {"prior": "priors", "identity": "identities", "speech": "speech"}
+KINDS = {"prior": "priors", "identity": "identities", "trunk": "speech"}
 
 _HUB_REPO = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 
@@ -32,7 +32,7 @@ def checkpoint_root() -> Path:
 
 
 def list_checkpoints(kind: str) -> list[str]:
-    """Names of the shipped checkpoints of `kind` ("prior", "identity" or "speech"), sorted."""
+    """Names of the shipped checkpoints of `kind` ("prior", "identity" or "trunk"), sorted."""
     folder = checkpoint_root() / KINDS[kind]
     if not folder.is_dir():
         return []

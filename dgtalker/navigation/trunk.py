@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dgtalker.errors import UserError
 from dgtalker.pretrained import load_into, read_config, read_weights, resolve, write_checkpoint
 
-KIND = "speech"
+KIND = "trunk"
 DEFAULT_TRUNK = "articulation"
 
 
