@@ -29,7 +29,7 @@ class TrunkConfig:
     feature_kind: str  # audio features that it was trained on
     feature_dim: int  # D
     channels: tuple[str, ...]  # names of the articulation's C curves, see speech.lips
-    hidden: int = 128  # H
+    hidden: int = 96  # H
     reach: int = 6  # frames of context to each side, even
     dropout: float = 0.2  # on features and hidden channels, while training
 

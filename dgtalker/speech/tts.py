@@ -32,11 +32,17 @@ def speak_sentences(
     folder: str | Path,
     sentences: Sequence[tuple[str, str]],
     voices: Sequence[str] = VOICES,
+    each: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Let each voice say the sentences (name, text); what is there already is kept. Raises UserError without flite."""
+    """Have every sentence (name, text) said by `each` of the voices in turn; what is there already is kept.
+
+    Raises UserError without flite.
+    """
     program, folder = require_flite(), Path(folder)
-    tasks = [(voice, name, text) for voice in voices for name, text in sentences]
+    turns = [(k + j) % len(voices) for k in range(len(sentences)) for j in range(min(each, len(voices)))]
+    said = [sentence for sentence in sentences for _ in range(min(each, len(voices)))]
+    tasks = [(voices[turn], *sentence) for turn, sentence in zip(turns, said, strict=True)]
     for done, (voice, name, text) in enumerate(tasks):
         _speak(program, folder / voice, voice, name, text)
         if progress:

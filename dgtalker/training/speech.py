@@ -39,17 +39,17 @@ class SpeechConfig:
     """Training of the trunk."""
 
     feature_kind: str = "whisper-tiny.en"
-    hidden: int = 128  # channels of the trunk
+    hidden: int = 96  # channels of the trunk
     reach: int = 6  # frames of context to each side
     dropout: float = 0.2
-    changes: int = 2  # times that a film is listened to after a change of the sound, beside once as it is
+    changes: int = 4  # times that a film is listened to after a change of the sound, beside once as it is
     speech_changes: int = 1  # the same for speech without a picture, which is not heard as it is
     viseme_steps: int = 400
-    steps: int = 1500
+    steps: int = 900
     minutes: float = 60.0
     batch: int = 12  # runs of frames a step
     run: int = 48  # frames of a run; what is shorter is left out
-    borrowed_share: float = 0.5  # of a batch: speech whose lips are borrowed
+    borrowed_share: float = 0.25  # of a batch: speech whose lips are borrowed
     borrowed_weight: float = 0.5  # of its errors
     rate: float = 2e-3
     weight_decay: float = 1e-5
