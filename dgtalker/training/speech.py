@@ -44,7 +44,7 @@ class SpeechConfig:
     dropout: float = 0.2
     changes: int = 4  # times that a film is listened to after a change of the sound, beside once as it is
     speech_changes: int = 1  # the same for speech without a picture, which is not heard as it is
-    viseme_steps: int = 400
+    viseme_steps: int = 200
     steps: int = 900
     minutes: float = 60.0
     batch: int = 12  # runs of frames a step
