@@ -27,12 +27,16 @@ def evaluate_speech(
     face_landmarker: str | Path | None = None,
     progress: Progress | None = None,
 ) -> dict:
-    """{source: figures} for data sets or folders of films that the trunk was not trained on.
+    """{source: figures} for data sets or folders of films that the trunk was not trained on; sources by their names,
+    or by their paths where two have the same name.
 
     Raises UserError as read_films and extract_features do.
     """
+    names = [Path(source).name for source in films]
+    keys = [name if names.count(name) == 1 else str(source) for name, source in zip(names, films, strict=True)]
     return {
-        Path(source).name: trunk_figures(trunk, held_out(trunk, source, face_landmarker, progress)) for source in films
+        key: trunk_figures(trunk, held_out(trunk, source, face_landmarker, progress))
+        for key, source in zip(keys, films, strict=True)
     }
 
 

@@ -29,7 +29,7 @@ HEADLINES = ("aperture", "width", "mouthPucker")  # figures are given of these
 def lips_of(landmarks: Tensor | np.ndarray, scores: Tensor | np.ndarray) -> Tensor:
     """Landmarks [T, 478, 2] (pixels) and scores [T, 52] of a film -> lips [T, C], C = len(CHANNELS).
 
-    A frame without a face (NaN) takes the lips of its neighbours; UserError's business is the caller's.
+    Frames without a face (NaN) take the lips of their neighbours.
     """
     mouth = mouth_of_landmarks(np.asarray(landmarks))
     columns = [mouth.aperture, mouth.width]
