@@ -91,7 +91,8 @@ def write_card(folder: str | Path, generator: Generator, facts: dict[str, Any]) 
     """
     held_out = facts.get("held_out") or {}
     figures = (
-        f"PSNR {held_out['psnr_front']} dB from the front, {held_out['psnr_side']} dB from yaw 60 (256 px)"
+        f"PSNR {held_out['psnr_front']} dB from the front, {held_out['psnr_side']} dB from yaw 60"
+        f" ({facts.get('image_size', 256)} px)"
         if "psnr_front" in held_out
         else "not measured"
     )
