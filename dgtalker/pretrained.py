@@ -20,19 +20,19 @@ from dgtalker.errors import UserError
 FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-KINDS = {"prior": "priors", "identity": "identities"}
+KINDS = {"prior": "priors", "identity": "identities", "trunk": "speech"}
 
 _HUB_REPO = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 
 
 def checkpoint_root() -> Path:
-    """Folder that holds `priors/` and `identities/`: $DGTALKER_CHECKPOINTS, or `checkpoints/` beside the package."""
+    """Folder of `priors/`, `identities/`, `speech/`: $DGTALKER_CHECKPOINTS, or `checkpoints/` beside the package."""
     given = os.environ.get("DGTALKER_CHECKPOINTS")
     return Path(given) if given else Path(__file__).resolve().parents[1] / "checkpoints"
 
 
 def list_checkpoints(kind: str) -> list[str]:
-    """Names of the shipped checkpoints of `kind` ("prior" or "identity"), sorted."""
+    """Names of the shipped checkpoints of `kind` ("prior", "identity" or "trunk"), sorted."""
     folder = checkpoint_root() / KINDS[kind]
     if not folder.is_dir():
         return []

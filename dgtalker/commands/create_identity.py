@@ -9,6 +9,12 @@ def configure(parser):
     parser.add_argument(
         "--prior", metavar="NAME", help="shipped name, folder or hub repository; default: the shipped one"
     )
+    parser.add_argument(
+        "--trunk",
+        metavar="NAME",
+        help="speech trunk that the lips start from: shipped name, folder or hub repository, or none; default: the "
+        "shipped one",
+    )
     parser.add_argument("--preset", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--resume", action="store_true", help="keep the finished stages of the last run")
     parser.add_argument("--name", default="", help="default: the folder's name")
@@ -31,5 +37,6 @@ def run(args) -> None:
             resume=args.resume,
             progress=progress,
             card=Card(**given),
+            trunk=args.trunk,
         )
     print(f"{args.output}: {identity.name}, {identity.n_exp} expression and {identity.n_lip} lip coefficients")

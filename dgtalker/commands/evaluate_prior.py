@@ -14,7 +14,7 @@ def configure(parser):
         help="MakeHuman's skins, hair, eyes, teeth ... (CC0); default: $DGTALKER_SHARED/data/makehuman",
     )
     parser.add_argument("--people", type=int, default=40, help="held-out people, default 40")
-    parser.add_argument("-o", "--output", metavar="DIR", help="of report.json and report.png; default: the prior's")
+    parser.add_argument("-o", "--output", metavar="DIR", help="of report.json and report.jpg; default: the prior's")
     parser.add_argument("--work", metavar="DIR", help="of results by person, from which a stopped run goes on")
     parser.add_argument("--seed", type=int, default=0, help="of the people")
     parser.add_argument("--workers", type=int, default=2, help="processes, default 2")

@@ -8,7 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dgtalker.navigation.trunk import ArticulationTrunk, TrunkConfig
+
 SMOOTHING_FRAMES = 8  # AD-NeRF's audio attention window
+_BEFORE = SMOOTHING_FRAMES // 2  # of them before the frame itself
+_AFTER = SMOOTHING_FRAMES - 1 - _BEFORE  # and after it
 
 
 @dataclass(frozen=True)
@@ -21,23 +25,43 @@ class EncoderConfig:
     dropout: float = 0.1  # on features and hidden channels, while training
 
 
-class AudioEncoder(nn.Module):
+class SmoothedOutput(nn.Module):
+    """What encoders end in: a line to K coefficients, and learned smoothing of those over 8 frames."""
+
+    def __init__(self, reach: int):
+        """reach: frames to each side that the channels before the line have seen."""
+        super().__init__()
+        self.look_ahead = reach + _AFTER  # frames
+        self.look_behind = reach + _BEFORE
+
+    def build_output(self, hidden: int, outputs: int) -> None:
+        self.head = nn.Conv1d(hidden, outputs, 1)
+        self.attention = nn.Conv1d(outputs, SMOOTHING_FRAMES, 5, padding=2)
+        nn.init.zeros_(self.attention.weight)
+        with torch.no_grad():  # starts as a narrow window around the frame itself
+            offsets = torch.arange(SMOOTHING_FRAMES) - _BEFORE
+            self.attention.bias.copy_(-2.0 * offsets.square().float())
+
+    def smooth(self, coefficients: Tensor) -> Tensor:
+        """Softmax attention over the 8 frames around each one (AD-NeRF, Guo et al. 2021): [B, K, N] -> [B, K, N]."""
+        padded = F.pad(coefficients, (_BEFORE, _AFTER), mode="replicate")
+        windows = padded.unfold(2, SMOOTHING_FRAMES, 1)  # [B, K, N, 8]
+        weights = self.attention(coefficients).softmax(dim=1)  # [B, 8, N]
+        return torch.einsum("bknw,bwn->bkn", windows, weights)
+
+
+class AudioEncoder(SmoothedOutput):
     """Audio features at 50 Hz -> K coefficients at 25 Hz, each seeing +-`reach` frames, then smoothed over 8 frames."""
 
     def __init__(self, config: EncoderConfig, outputs: int):
-        super().__init__()
+        layers = config.reach // 2  # each kernel of 5 adds 2 frames of context
+        super().__init__(2 * layers)
         hidden = config.hidden
         self.squeeze = nn.Conv1d(config.feature_dim, hidden, 1)
         self.to_frames = nn.Conv1d(hidden, hidden, 2, stride=2)  # two feature steps are one video frame
-        layers = config.reach // 2  # each kernel of 5 adds 2 frames of context
         self.temporal = nn.ModuleList(nn.Conv1d(hidden, hidden, 5, padding=2) for _ in range(layers))
-        self.head = nn.Conv1d(hidden, outputs, 1)
-        self.attention = nn.Conv1d(outputs, SMOOTHING_FRAMES, 5, padding=2)
+        self.build_output(hidden, outputs)
         self.dropout = nn.Dropout(config.dropout)
-        nn.init.zeros_(self.attention.weight)
-        with torch.no_grad():  # starts as a narrow window around the frame itself
-            offsets = torch.arange(SMOOTHING_FRAMES) - SMOOTHING_FRAMES // 2
-            self.attention.bias.copy_(-2.0 * offsets.square().float())
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalised features [B, 2N, D] -> coefficients [B, N, K]."""
@@ -47,13 +71,25 @@ class AudioEncoder(nn.Module):
             x = x + F.leaky_relu(layer(x), 0.1)
         return self.smooth(self.head(self.dropout(x))).mT
 
-    def smooth(self, coefficients: Tensor) -> Tensor:
-        """Softmax attention over the 8 frames around each one (AD-NeRF, Guo et al. 2021): [B, K, N] -> [B, K, N]."""
-        before = SMOOTHING_FRAMES // 2
-        padded = F.pad(coefficients, (before, SMOOTHING_FRAMES - 1 - before), mode="replicate")
-        windows = padded.unfold(2, SMOOTHING_FRAMES, 1)  # [B, K, N, 8]
-        weights = self.attention(coefficients).softmax(dim=1)  # [B, 8, N]
-        return torch.einsum("bknw,bwn->bkn", windows, weights)
+
+class TrunkEncoder(SmoothedOutput):
+    """Raw audio features at 50 Hz -> articulation trunk -> K coefficients at 25 Hz, smoothed over 8 frames.
+
+    The trunk knows what lips do; one mixing layer, seeing +-2 frames more, learns how this identity does it.
+    """
+
+    def __init__(self, trunk: TrunkConfig, hidden: int, dropout: float, outputs: int):
+        super().__init__(trunk.reach + 2)
+        self.trunk = ArticulationTrunk(trunk)
+        self.mix = nn.Conv1d(trunk.hidden + len(trunk.channels), hidden, 5, padding=2)
+        self.build_output(hidden, outputs)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [B, 2N, D] as they were extracted -> coefficients [B, N, K]."""
+        x = torch.cat(self.trunk(features), dim=-1).mT
+        x = F.leaky_relu(self.mix(self.dropout(x)), 0.1)
+        return self.smooth(self.head(self.dropout(x))).mT
 
 
 class BlinkEncoder(nn.Module):
@@ -86,10 +122,13 @@ class ExpressionEncoder(nn.Module):
 class LipEncoder(nn.Module):
     """audio -> a_lip."""
 
-    def __init__(self, config: EncoderConfig, outputs: int):
+    def __init__(self, config: EncoderConfig, outputs: int, trunk: TrunkConfig | None = None):
         super().__init__()
-        self.audio = AudioEncoder(config, outputs)
+        if trunk is None:
+            self.audio = AudioEncoder(config, outputs)
+        else:
+            self.audio = TrunkEncoder(trunk, config.hidden, config.dropout, outputs)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Normalised features [B, 2N, D] -> a_lip [B, N, n_lip]."""
+        """Features [B, 2N, D], normalised unless there is a trunk -> a_lip [B, N, n_lip]."""
         return self.audio(features)

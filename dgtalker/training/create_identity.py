@@ -24,7 +24,9 @@ from dgtalker.head.generator import Generator
 from dgtalker.head.layered import LayeredGenerator
 from dgtalker.identity import Identity, list_priors
 from dgtalker.navigation.model import Navigation, NavigationConfig
-from dgtalker.pretrained import file_sha256, resolve
+from dgtalker.navigation.trunk import DEFAULT_TRUNK, TrunkConfig, attribution, load_trunk
+from dgtalker.navigation.trunk import KIND as TRUNK_KIND
+from dgtalker.pretrained import file_sha256, list_checkpoints, resolve
 from dgtalker.training.baking import BakingConfig, bake
 from dgtalker.training.common import (
     Cancelled,
@@ -49,6 +51,7 @@ PREVIEW_SIZE = 384
 MIN_FRAMES = 50  # two seconds: less cannot show how someone speaks
 SILENCE_SECONDS = 8.0
 DEFAULT_PRIOR = "fast"
+NO_TRUNK = "none"
 
 
 @dataclass(frozen=True)
@@ -102,13 +105,16 @@ def create_identity(
     config: CreateConfig | None = None,
     card: Card | None = None,
     render: Callable = default_render,
+    trunk: str | Path | None = None,
 ) -> Identity:
     """Train an identity on a data set folder and write it to `out`; returns it.
 
-    prior: name, folder or hub repository (default: the shipped "fast" one). resume: keep finished stages of an earlier
-    run with the same settings. progress(done, 1.0, message); cancelled() is asked every step.
+    prior: name, folder or hub repository (default: the shipped "fast" one). trunk: the same for the speech trunk that
+    the lip encoder starts from, "none" for none (default: the shipped one if it hears this data set's features).
+    resume: keep finished stages of an earlier run with the same settings. progress(done, 1.0, message); cancelled() is
+    asked every step.
 
-    Raises UserError if data set or prior are missing or unfit; TrainingStopped when cancelled.
+    Raises UserError if data set, prior or trunk are missing or unfit; TrainingStopped when cancelled.
     """
     config = config or CreateConfig.preset(preset)
     out, dataset = Path(out).resolve(), Dataset.open(dataset_dir)  # resolved: '.' has no name
@@ -117,9 +123,10 @@ def create_identity(
             f"The data set {dataset_dir} has only {dataset.frames} frames; at least {MIN_FRAMES} are needed."
         )
     prior_folder = resolve(prior or default_prior(), kind="prior")
+    trunk_folder = find_trunk(trunk, dataset.feature_kind)
     device = choose_device(preset)
     with stop_on_interrupt(cancelled) as stop:
-        run = _Run(dataset, out, prior_folder, config, resume, progress, stop, render, device)
+        run = _Run(dataset, out, prior_folder, config, resume, progress, stop, render, device, trunk_folder)
         return run.all(card or Card())
 
 
@@ -129,6 +136,23 @@ def default_prior() -> str:
     if not names:
         raise UserError("No prior is shipped with this installation; name one with --prior or run train-prior.")
     return DEFAULT_PRIOR if DEFAULT_PRIOR in names else names[0]
+
+
+def find_trunk(wanted: str | Path | None, feature_kind: str) -> Path | None:
+    """Of the trunk to start from; None: none is wanted, or none is shipped for these features."""
+    if str(wanted) == NO_TRUNK:
+        return None
+    if wanted is None:
+        if DEFAULT_TRUNK not in list_checkpoints(TRUNK_KIND):
+            return None
+        wanted = DEFAULT_TRUNK
+        if load_trunk(wanted).config.feature_kind != feature_kind:
+            return None
+    folder = resolve(wanted, kind=TRUNK_KIND)
+    kind = load_trunk(folder).config.feature_kind
+    if kind != feature_kind:
+        raise UserError(f"The speech trunk '{wanted}' hears {kind} features; this data set has {feature_kind}.")
+    return folder
 
 
 def choose_device(preset: str) -> torch.device:
@@ -146,10 +170,13 @@ def choose_device(preset: str) -> torch.device:
 class _Run:
     """One run of the pipeline: a stage is loaded if it is finished and its settings are unchanged, else computed."""
 
-    def __init__(self, dataset, out, prior_folder, config, resume, progress, cancelled, render, device):
+    def __init__(self, dataset, out, prior_folder, config, resume, progress, cancelled, render, device, trunk_folder):
         self.dataset, self.out, self.config, self.resume = dataset, out, config, resume
         self.prior_folder, self.device = prior_folder, device
         self.prior_hash = file_sha256(prior_folder / "model.safetensors")
+        self.trunk = None if trunk_folder is None else load_trunk(trunk_folder)
+        self.trunk_hash = None if trunk_folder is None else file_sha256(trunk_folder / "model.safetensors")
+        self.trunk_credit = "" if trunk_folder is None else attribution(trunk_folder)
         self.work = out.with_name(out.name + ".work")
         try:
             self.work.mkdir(parents=True, exist_ok=True)
@@ -203,12 +230,15 @@ class _Run:
         def navigation_stage(stage: Stage) -> dict[str, Tensor]:
             silence = silence_features(self.dataset.feature_kind)
             model = navigate(
-                generator, w_can, deviations.to(self.device), seen, self.frames, silence, config.navigation, stage
-            )
+                generator, w_can, deviations.to(self.device), seen, self.frames, silence, config.navigation, stage,
+                self.trunk,
+            )  # fmt: skip
             return {**model.state_dict(), "sizes": torch.tensor([len(w_can), silence.shape[1]])}
 
+        if self.trunk_hash:  # from here on
+            self.history.append(self.trunk_hash)
         state = dict(self.stage("navigation", (0.57, 0.93), config.navigation, navigation_stage))
-        navigation = _navigation(state, config.navigation).to(self.device)
+        navigation = _navigation(state, config.navigation, self.trunk and self.trunk.config).to(self.device)
         figures: dict = {}
 
         def baking(stage: Stage) -> dict[str, Tensor]:
@@ -260,9 +290,9 @@ class _Run:
         details = {
             "title": card.title or name,
             "feature_kind": self.dataset.feature_kind,
-            "parents": {"prior": self.prior_hash},
+            "parents": {"prior": self.prior_hash} | ({"speech": self.trunk_hash} if self.trunk_hash else {}),
             "source": card.source,
-            "attribution": card.attribution,
+            "attribution": "\n\n".join(filter(None, [card.attribution, self.trunk_credit])),
             "training": {
                 "clips": len(self.dataset),
                 "frames": self.dataset.frames,
@@ -277,12 +307,14 @@ class _Run:
         return {}
 
 
-def _navigation(state: dict[str, Tensor], config: NavigationTrainingConfig) -> Navigation:
+def _navigation(
+    state: dict[str, Tensor], config: NavigationTrainingConfig, trunk: TrunkConfig | None = None
+) -> Navigation:
     latent, feature_dim = state.pop("sizes").tolist()
     navigation = Navigation(
         NavigationConfig(
             latent, feature_dim, config.n_exp, config.n_lip, config.hidden, dropout=config.dropout,
-            bases=config.bases,
+            bases=config.bases, trunk=trunk,
         )
     )  # fmt: skip
     navigation.load_state_dict(state)
@@ -323,6 +355,7 @@ def model_card(identity: Identity) -> str:
         f"* {baked['splats']} splats. Baked head against the generator: {baked['held_out_psnr']} dB on held-out codes, "
         f"{baked['sweep_psnr']} dB with single coefficients at +-3 (worst {baked['sweep_psnr_min']} dB).",
         f"* Prior: sha256 {config['parents']['prior'][:16]}.",
+        *([f"* Speech trunk: sha256 {trunk[:16]}."] if (trunk := config["parents"].get("speech")) else []),
         "",
         "## Use",
         "",

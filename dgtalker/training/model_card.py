@@ -69,7 +69,7 @@ styles and shapes that training drew from. Everything is in `report.json`.
 Each row below is a person, from the best to the worst after tuning: truth, inverted, tuned, from yaw -60, -30, 0, 30,
 60 and 90.
 
-![truth, inverted, tuned](report.png)
+![truth, inverted, tuned](report.jpg)
 
 {detail}Geometry of the inverted face against the true mesh, without realignment: {geometry}.
 Walking between two people in {steps} steps, the largest step is {largest_step:.2f} times the mean one.

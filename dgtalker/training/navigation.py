@@ -20,6 +20,7 @@ from torch import Tensor
 from dgtalker.head.generator import Generator
 from dgtalker.navigation.losses import CrossViewConfig, View, cross_view_loss, linear_cross_view_loss
 from dgtalker.navigation.model import Navigation, NavigationConfig
+from dgtalker.navigation.trunk import ArticulationTrunk
 from dgtalker.navigation.warm_start import Response, initial_directions, principal_directions, projections
 from dgtalker.training.anchor import AnchorConfig, settle_anchor
 from dgtalker.training.frames import Frames
@@ -53,6 +54,7 @@ class NavigationTrainingConfig:
     rate: float = 2e-3  # of the encoders, warm start
     rate_image: float = 3e-4  # of the encoders, on pictures
     rate_basis: float = 3e-4  # of the bases
+    trunk_share: float = 0.1  # of the encoders' rates: a speech trunk is adapted, not learned anew
     weight_decay: float = 1e-6
     linear_weight: float = 0.05  # of the linear objective beside the pictures
     silence_weight: float = 1.0  # silence -> canonical expression
@@ -73,15 +75,16 @@ def navigate(
     silence: Tensor,
     config: NavigationTrainingConfig,
     stage: Stage,
+    trunk: ArticulationTrunk | None = None,
 ) -> Navigation:
     """Train and return the Navigation of one identity.
 
     w_can [W]; deviations [T, W] of all frames, whitened; seen [N] how visible each splat is; silence [2F, D] features
-    of a sound in which nobody speaks.
+    of a sound in which nobody speaks. trunk: what the lip encoder starts from; it is copied.
     """
     stage.report(0.0, "response of the head")
     response = measure_response(generator, w_can, seen, deviations)
-    navigation = train_navigation(generator, w_can, deviations, response, frames, silence, config, stage)
+    navigation = train_navigation(generator, w_can, deviations, response, frames, silence, config, stage, trunk)
     return finish_navigation(navigation, generator, response, frames, config, stage)
 
 
@@ -94,13 +97,14 @@ def train_navigation(
     silence: Tensor,
     config: NavigationTrainingConfig,
     stage: Stage,
+    trunk: ArticulationTrunk | None = None,
 ) -> Navigation:
     """Steps 2 to 5; arguments as of `navigate`."""
     torch.manual_seed(stage.seed)
     generator.requires_grad_(False)
     if not config.cross_view.masks:  # the linear objective stands for the pictures' and must see what they see
         response = response.whole()
-    navigation = initial_navigation(generator, w_can, response, deviations, frames, config)
+    navigation = initial_navigation(generator, w_can, response, deviations, frames, config, trunk)
     sampler = RunSampler(frames, deviations, silence.to(w_can.device), config, stage.seed)
     factors = response.factors()
 
@@ -111,11 +115,10 @@ def train_navigation(
         parts: dict[str, Tensor] = {}
         return {"loss": linear(parts), **parts}
 
-    encoders = [*navigation.expression_encoder.parameters(), *navigation.lip_encoder.parameters()]
     bases = [*navigation.blendshapes.parameters()]
     navigation.train()
     stage.part(0.05, 0.35).optimise(
-        [{"params": encoders, "lr": config.rate}, {"params": bases, "lr": config.rate_basis}],
+        [*navigation.encoder_groups(config.rate, config.trunk_share), {"params": bases, "lr": config.rate_basis}],
         warm_step,
         config.warm_minutes,
         config.warm_steps,
@@ -129,7 +132,7 @@ def train_navigation(
         return {"loss": up + low + config.linear_weight * linear(parts), **parts}
 
     stage.part(0.35, 1.0).optimise(
-        [{"params": encoders, "lr": config.rate_image}, {"params": bases, "lr": config.rate_basis}],
+        [*navigation.encoder_groups(config.rate_image, config.trunk_share), {"params": bases, "lr": config.rate_basis}],
         image_step,
         config.image_minutes,
         config.image_steps,
@@ -210,8 +213,9 @@ def initial_navigation(
     deviations: Tensor,
     frames: Frames,
     config: NavigationTrainingConfig,
+    trunk: ArticulationTrunk | None = None,
 ) -> Navigation:
-    """A Navigation whose bases solve the linearised problem and whose encoders know nothing yet."""
+    """A Navigation whose bases solve the linearised problem; its encoders know nothing but what the trunk does."""
     features = torch.cat(frames.features)
     navigation = Navigation(
         NavigationConfig(
@@ -222,8 +226,11 @@ def initial_navigation(
             hidden=config.hidden,
             dropout=config.dropout,
             bases=config.bases,
+            trunk=trunk and trunk.config,
         )
     )
+    if trunk is not None:
+        navigation.lip_encoder.audio.trunk.load_state_dict(trunk.state_dict())
     navigation.w_can.copy_(w_can)
     navigation.w_scale.copy_(generator.w_std)
     navigation.feature_mean.copy_(features.mean(dim=0))

@@ -133,9 +133,9 @@ def test_report_and_card(prior, generator):
     assert written["fit_views"] == [list(view) for view in FIT_VIEWS]
     assert len(written["face_units"]["units"]) == 52 and written["interpolation"]["walks"] == 1
     assert written["people"] == found["people"] == 2 and written["fairness"]["worst_group"] is None  # too few
-    assert (prior / "report.png").stat().st_size > 100
+    assert (prior / "report.jpg").stat().st_size > 100
     card = (prior / "README.md").read_text()
-    assert "evaluate-prior" in card and "report.png" in card and "nan" not in card
+    assert "evaluate-prior" in card and "report.jpg" in card and "nan" not in card
     # The card of other weights does not show this report.
     other = Generator(generator.config, TEMPLATE)
     other.save_pretrained(prior)

@@ -1,6 +1,7 @@
 """The whole pipeline on a made-up person, in seconds: every stage does its work, and finished ones are not repeated."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 import torch
 
 from dgtalker.errors import UserError
+from dgtalker.navigation.trunk import ArticulationTrunk, TrunkConfig, load_trunk
 from dgtalker.training.anchor import AnchorConfig
 from dgtalker.training.baking import BakingConfig
 from dgtalker.training.common import TrainingStopped
-from dgtalker.training.create_identity import Card, CreateConfig, create_identity
+from dgtalker.training.create_identity import Card, CreateConfig, _trunk_folder, create_identity
 from dgtalker.training.frames import Frames, choose_pivots, rest_frames
 from dgtalker.training.inversion import AllFramesConfig, InversionConfig
 from dgtalker.training.navigation import NavigationTrainingConfig
@@ -141,6 +143,46 @@ def test_resume_repeats_nothing_that_is_finished(made, material):
         data, out, prior, config=changed, resume=True, progress=lambda done, total, message: heard.append(message)
     )
     assert any(m.startswith("navigation") for m in heard) and not any(m.startswith("tuning") for m in heard)
+
+
+def write_trunk(folder, kind="log-mel", dim=80):
+    torch.manual_seed(0)
+    trunk = ArticulationTrunk(TrunkConfig(kind, dim, ("aperture", "width"), hidden=8, dropout=0.0))
+    return trunk.save_pretrained(folder, {"training": {"attribution": "CC0, the trunk's people"}}, "# toy\n")
+
+
+def test_lips_start_from_a_trunk_which_is_adapted_and_carried_along(made, material, tmp_path):
+    prior, data = material
+    _, first, _ = made
+    shutil.copytree(first.with_name("someone.work"), tmp_path / "other.work")
+    folder, heard = write_trunk(tmp_path / "toy"), []
+    config = replace(QUICK, navigation=replace(QUICK.navigation, trunk_share=1.0))  # this one knows nothing yet
+    identity = create_identity(
+        data, tmp_path / "other", prior, config=config, resume=True, trunk=folder,
+        progress=lambda done, total, message: heard.append(message),
+    )  # fmt: skip
+    assert not any(m.startswith(("inversion", "tuning", "all frames")) for m in heard)  # they know of no trunk
+    assert len(identity.config["parents"]["speech"]) == 64 and "the trunk's people" in identity.config["attribution"]
+    before, after = load_trunk(folder).state_dict(), identity.navigation.lip_encoder.audio.trunk.state_dict()
+    assert before.keys() == after.keys()
+    change = (after["squeeze.weight"] - before["squeeze.weight"]).norm() / before["squeeze.weight"].norm()
+    assert 0.001 < change < 1
+    clip = Dataset.open(data).clip(1)
+    opening = clip.expression[:, identity_jaw()].numpy()
+    a_lip = identity.encode(clip.features, clip.blink)[1]
+    assert max(abs(np.corrcoef(a_lip[:, k], opening)[0, 1]) for k in range(3)) > 0.6
+
+
+def test_the_shipped_trunk_is_taken_where_it_fits(tmp_path, monkeypatch):
+    monkeypatch.setenv("DGTALKER_CHECKPOINTS", str(tmp_path))
+    assert _trunk_folder(None, "log-mel") is None
+    folder = write_trunk(tmp_path / "speech" / "articulation")
+    assert _trunk_folder(None, "log-mel") == folder
+    assert _trunk_folder(None, "whisper-tiny.en") is None and _trunk_folder("none", "log-mel") is None
+    with pytest.raises(UserError, match="hears log-mel features; this data set has whisper"):
+        _trunk_folder("articulation", "whisper-tiny.en")
+    with pytest.raises(UserError, match="no trunk 'nothing'"):
+        _trunk_folder("nothing", "log-mel")
 
 
 def test_cancel_stops_and_writes_no_identity(material, tmp_path):

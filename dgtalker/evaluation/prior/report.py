@@ -42,7 +42,7 @@ from dgtalker.training.people_cache import PeopleSource, SyntheticPeople
 
 METHOD = 2  # raised when results of an earlier run must not be mixed with new ones
 TARGETS = {"inversion_db": 28.0, "tuned_db": 33.0, "gap_db": 2.0}
-REPORT_FILE, SHEET_FILE, DETAIL_FILE = "report.json", "report.png", "detail.jpg"
+REPORT_FILE, SHEET_FILE, DETAIL_FILE = "report.json", "report.jpg", "detail.jpg"
 GUESS_FILE = "guess.safetensors"
 DETAIL_PEOPLE = 3  # on the picture of eyes and mouths
 STOPPED = "Stopped; the same command goes on from here."
@@ -54,7 +54,7 @@ class PriorReportConfig:
 
     prior: str | Path  # shipped name, folder or hub repository
     makehuman: Path | None = None  # folder with MakeHuman's skins, hair, eyes, ... (CC0)
-    output: Path | None = None  # folder of report.json and report.png; None: the prior's
+    output: Path | None = None  # folder of report.json and report.jpg; None: the prior's
     work: Path | None = None  # folder of per-person results; None: report-work in the output
     people: int = 40  # held-out people
     first: int = 0  # number of the first one: other people to try settings on
@@ -77,7 +77,7 @@ def evaluate_prior(
     source: PeopleSource | None = None,
     template: HeadTemplate | None = None,
 ) -> dict:
-    """Measure a prior and write report.json and report.png; returns the report.
+    """Measure a prior and write report.json and report.jpg; returns the report.
 
     Args:
         progress: progress(done, total, message) in people.
