@@ -26,7 +26,7 @@ from dgtalker.training.tuning import TuningConfig
 from dgtalker.training.variants import choose, read_variants
 from dgtalker.video.dataset import Dataset
 from tests.evaluation.held_out import read_faces
-from tests.training.fake_identity_data import tiny_generator, write_fake_dataset
+from tests.training.fake_identity_data import tiny_generator, write_fake_dataset, write_trunk
 
 ROOT = Path(__file__).resolve().parents[2]
 RANKS = {"means": 8, "log_scales": 4, "axis_angles": 4, "logit_opacities": 4, "colors": 8}
@@ -173,6 +173,19 @@ def test_stopping_keeps_finished_variants(done, material, tmp_path):
     heard.clear()
     table = run(material, out, path, progress=lambda done, total, what: heard.append(what))
     assert len(table["rows"]) == 2 and not any(what.startswith("method") for what in heard)
+
+
+def test_lips_of_every_variant_start_from_the_trunk(material, tmp_path):
+    trunk = str(write_trunk(tmp_path / "trunk"))
+    few = dict(warm_steps=2, image_steps=1, purify=None, anchor=None)
+    path = write_variants(tmp_path / "v.json", {"own_branch": {"says": "x", "changes": few}})
+    with_trunk, without = (run(material, tmp_path / "out", path, trunk=name)["rows"] for name in (trunk, "none"))
+    assert (
+        len(with_trunk) == len(without) == 1 and with_trunk[0]["psnr"] != without[0]["psnr"]
+    )  # not taken for finished
+    run(material, tmp_path / "out", path, trunk=trunk)
+    identity = Identity.from_pretrained(tmp_path / "out" / "own_branch")
+    assert identity.navigation.config.trunk.hidden == 8 and len(identity.config["parents"]["speech"]) == 64
 
 
 def test_evaluate_measures_these_variants_as_the_ablation_did(done, material):
