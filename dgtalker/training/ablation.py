@@ -1,8 +1,8 @@
 """Variants of navigation trained on one tuned head and compared on held-out clips.
 
-Every variant starts from the same saved head, takes the same steps with the same seed, is baked and then measured like
-any identity. Purification takes out of a basis what training left in it, so leakage is measured twice: in the finished
-head, and through the generator as training left it ("trained").
+Every variant starts from the same saved head and speech trunk, takes the same steps with the same seed, is baked and
+then measured like any identity. Purification takes out of a basis what training left in it, so leakage is measured
+twice: in the finished head, and through the generator as training left it ("trained").
 
     OUT/NAME/         an identity, and record.json with its settings and figures
     OUT/table.json    all finished variants of the file; OUT/table.md for people
@@ -32,7 +32,8 @@ from dgtalker.evaluation.truth import Truth
 from dgtalker.finite import finite
 from dgtalker.identity import Identity
 from dgtalker.navigation.model import Navigation, NavigationConfig
-from dgtalker.pretrained import file_sha256, resolve, write_atomic
+from dgtalker.navigation.trunk import load_trunk
+from dgtalker.pretrained import WEIGHTS_FILE, file_sha256, resolve, write_atomic
 from dgtalker.render import render_frame
 from dgtalker.training.ablation_table import make_table, markdown
 from dgtalker.training.baking import BakingConfig, bake, generate
@@ -47,7 +48,7 @@ from dgtalker.training.common import (
     save_state,
     stop_on_interrupt,
 )
-from dgtalker.training.create_identity import CreateConfig, choose_device, default_prior, silence_features
+from dgtalker.training.create_identity import CreateConfig, choose_device, default_prior, find_trunk, silence_features
 from dgtalker.training.frames import Frames
 from dgtalker.training.navigation import finish_navigation, train_navigation, training_coefficients
 from dgtalker.training.saved_head import SavedHead
@@ -66,6 +67,7 @@ class AblationConfig:
     variants: Path  # file, see training/variants.py
     work: Path  # work folder of a create-identity run
     prior: str | None = None  # that the run started from: shipped name, folder or hub repository; None: the shipped one
+    trunk: str | None = None  # speech trunk the lips start from, as in create-identity
     only: tuple[str, ...] = ()  # names of variants to run; empty: all
     preset: str = "cpu"  # of create-identity: the settings that variants change, and the device
     clips: int = 20  # at most so many held-out clips
@@ -94,6 +96,7 @@ def ablate(
         raise UserError(f"At least one clip must be evaluated, not {config.clips}.")
     dataset, test = Dataset.open(dataset_dir), Dataset.open(test_dir)
     prior_folder = resolve(config.prior or default_prior(), kind="prior")
+    trunk_folder = find_trunk(config.trunk, dataset.feature_kind)
     frames = Frames(dataset, choose_device(config.preset))
     head = SavedHead.load(Path(config.work), prior_folder, frames)
     for variant in chosen:
@@ -111,7 +114,7 @@ def ablate(
         stage = Stage(progress=progress, cancelled=stop, device=frames.device, seed=seed)
         run = _Run(
             Path(out), dataset, test, clips, frames, head, file_sha256(prior_folder / "model.safetensors"), faces,
-            baking or preset.baking, stage,
+            baking or preset.baking, stage, trunk_folder,
         )  # fmt: skip
         try:
             return run.all(variants, chosen)
@@ -131,7 +134,12 @@ class _Run:
     faces: FaceReading
     baking: BakingConfig
     common: Stage
+    trunk_folder: Path | None
     truths: dict[str, Truth] | None = None  # of the clips, once they are needed
+
+    def __post_init__(self):
+        self.trunk = self.trunk_folder and load_trunk(self.trunk_folder)
+        self.trunk_hash = self.trunk_folder and file_sha256(self.trunk_folder / WEIGHTS_FILE)
 
     def all(self, variants: list[Variant], chosen: list[Variant]) -> dict:
         table = self.write_table(variants)
@@ -163,10 +171,11 @@ class _Run:
         lap("finishing")
         coefficients = torch.cat(training_coefficients(navigation, self.frames), dim=-1)
         baked, _ = bake(head.generator, navigation, coefficients, self.baking, stage.part(0.8, 0.85))
+        parents = {"prior": self.prior_hash, "head": self.head.digest, "speech": self.trunk_hash}
         details = {
             "title": variant.name,
             "feature_kind": self.dataset.feature_kind,
-            "parents": {"prior": self.prior_hash, "head": self.head.digest},
+            "parents": {kind: digest for kind, digest in parents.items() if digest},
             "source": f"an ablation: {variant.says}",
         }
         folder = self.out / variant.name
@@ -181,7 +190,7 @@ class _Run:
 
     def trained(self, variant: Variant, head: SavedHead, stage: Stage) -> Navigation:
         """Navigation as training leaves it, from its file if another variant has trained it."""
-        key = _digest(self.head.digest, asdict(self.dataset.info), stage.seed, variant.training())
+        key = _digest(self.head.digest, asdict(self.dataset.info), stage.seed, self.trunk_hash, variant.training())
         path = self.out / ".trained" / f"{key[:16]}.safetensors"
         try:
             state, values = load_state(path)
@@ -192,7 +201,7 @@ class _Run:
             pass
         navigation = train_navigation(
             head.generator, head.w_can, head.deviations, head.response, self.frames,
-            silence_features(self.dataset.feature_kind), variant.config, stage,
+            silence_features(self.dataset.feature_kind), variant.config, stage, self.trunk,
         )  # fmt: skip
         save_state(path, navigation.state_dict(), {"navigation": navigation.config.to_dict()})
         return navigation
@@ -222,7 +231,7 @@ class _Run:
         """What a variant's figures depend on."""
         return _digest(
             self.head.digest, asdict(self.dataset.info), asdict(self.test.info), [clip.name for clip in self.clips],
-            self.common.seed, asdict(variant.config), asdict(self.baking),
+            self.common.seed, self.trunk_hash, asdict(variant.config), asdict(self.baking),
         )  # fmt: skip
 
     def finished(self, variant: Variant) -> dict | None:

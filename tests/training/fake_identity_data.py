@@ -10,6 +10,7 @@ import torch
 from dgtalker.camera import Camera, orbit_camera
 from dgtalker.head.generator import Generator, GeneratorConfig
 from dgtalker.head.template import HeadTemplate
+from dgtalker.navigation.trunk import ArticulationTrunk, TrunkConfig
 from dgtalker.render import render
 from dgtalker.training.splats import region_weights
 from dgtalker.video.dataset import ClipInfo, DatasetInfo, write_clip, write_info
@@ -87,3 +88,10 @@ def project(points: torch.Tensor, camera: Camera) -> torch.Tensor:
     seen = points @ camera.world_to_camera[:3, :3].T + camera.world_to_camera[:3, 3]
     pixels = seen @ camera.intrinsics.T
     return pixels[:, :2] / pixels[:, 2:]
+
+
+def write_trunk(folder, kind: str = "log-mel", dim: int = FEATURES) -> Path:
+    """A small speech trunk that knows nothing."""
+    torch.manual_seed(0)
+    trunk = ArticulationTrunk(TrunkConfig(kind, dim, ("aperture", "width"), hidden=8, dropout=0.0))
+    return trunk.save_pretrained(folder, {"training": {"attribution": "CC0, the trunk's people"}}, "# toy\n")

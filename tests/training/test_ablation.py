@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dgtalker import cli
 from dgtalker.errors import UserError
 from dgtalker.evaluation import EvaluationConfig, evaluate
 from dgtalker.identity import Identity
@@ -25,7 +26,7 @@ from dgtalker.training.tuning import TuningConfig
 from dgtalker.training.variants import choose, read_variants
 from dgtalker.video.dataset import Dataset
 from tests.evaluation.held_out import read_faces
-from tests.training.fake_identity_data import tiny_generator, write_fake_dataset
+from tests.training.fake_identity_data import tiny_generator, write_fake_dataset, write_trunk
 
 ROOT = Path(__file__).resolve().parents[2]
 RANKS = {"means": 8, "log_scales": 4, "axis_angles": 4, "logit_opacities": 4, "colors": 8}
@@ -174,6 +175,19 @@ def test_stopping_keeps_finished_variants(done, material, tmp_path):
     assert len(table["rows"]) == 2 and not any(what.startswith("method") for what in heard)
 
 
+def test_lips_of_every_variant_start_from_the_trunk(material, tmp_path):
+    trunk = str(write_trunk(tmp_path / "trunk"))
+    few = dict(warm_steps=2, image_steps=1, purify=None, anchor=None)
+    path = write_variants(tmp_path / "v.json", {"own_branch": {"says": "x", "changes": few}})
+    with_trunk, without = (run(material, tmp_path / "out", path, trunk=name)["rows"] for name in (trunk, "none"))
+    assert (
+        len(with_trunk) == len(without) == 1 and with_trunk[0]["psnr"] != without[0]["psnr"]
+    )  # not taken for finished
+    run(material, tmp_path / "out", path, trunk=trunk)
+    identity = Identity.from_pretrained(tmp_path / "out" / "own_branch")
+    assert identity.navigation.config.trunk.hidden == 8 and len(identity.config["parents"]["speech"]) == 64
+
+
 def test_evaluate_measures_these_variants_as_the_ablation_did(done, material):
     out, table, _ = done
     data = Dataset.open(material[1])
@@ -248,30 +262,37 @@ def test_heads_that_do_not_fit_are_refused(material, tmp_path):
 def test_the_command_from_end_to_end(material, face_landmarker, tmp_path):
     pytest.importorskip("skimage")
     prior, data, work = material
-    small = {"warm_steps": 30, "image_steps": 2}
-    path = write_variants(tmp_path / "v.json", {name: VARIANTS[name] for name in ("method", "one_basis")}, **small)
+    path = write_variants(tmp_path / "v.json", warm_steps=20, image_steps=2)
     command = [
         sys.executable, "-m", "dgtalker", "ablate", path, "--work", work, "--dataset", data, "--test", data,
         "-o", tmp_path / "out", "--prior", prior, "--clips", "1", "--face-landmarker", face_landmarker,
+        "--variants", "one_basis",
     ]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     options = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    process = subprocess.Popen(list(map(str, [*command, "--variants", "method"])), start_new_session=True, **options)
+    process = subprocess.Popen(list(map(str, command)), start_new_session=True, **options)
     deadline = time.monotonic() + 200
-    log = tmp_path / "out" / "method" / "log.jsonl"
+    log = tmp_path / "out" / "one_basis" / "log.jsonl"
     while not log.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=200)
     assert process.returncode == 130 and "same command" in said[1] and "Traceback" not in said[1], said
-    assert not (tmp_path / "out" / "method" / "record.json").exists()
+    assert not (tmp_path / "out" / "one_basis" / "record.json").exists()
 
-    finished = subprocess.run(list(map(str, command)), timeout=400, **options)
-    assert finished.returncode == 0, finished.stderr
-    assert "| `method` |" in finished.stdout and "| `one_basis` |" in finished.stdout and "100%" in finished.stderr
-    table = json.loads((tmp_path / "out" / "table.json").read_text())
-    assert len(table["rows"]) == 2 and table["rows"][0]["lmd_px"] is None  # nobody's face is found on these pictures
-    again = subprocess.run(list(map(str, command)), timeout=200, **options)
-    assert again.stdout == finished.stdout and "another" not in again.stderr
-    refused = subprocess.run(list(map(str, [*command, "--variants", "nobody"])), timeout=200, **options)
-    assert refused.returncode == 2 and refused.stderr.splitlines()[-1].startswith("error: There is no variant 'nobody'")
+    for again in (False, True):
+        finished = subprocess.run(list(map(str, command)), timeout=1500, **options)
+        assert finished.returncode == 0, finished.stderr
+        assert "| `one_basis` |" in finished.stdout and "100%" in finished.stderr
+        assert ("measuring" in finished.stderr) != again  # the second time there is nothing left to do
+    (row,) = json.loads((tmp_path / "out" / "table.json").read_text())["rows"]
+    assert row["lmd_px"] is None  # nobody's face is found on these pictures
+    assert row["leakage"]["lip_to_upper"] > 0
+
+
+def test_a_variant_that_is_not_there_is_refused_by_the_command(material, tmp_path, capsys):
+    _, data, work = material
+    path = write_variants(tmp_path / "v.json")
+    folders = ["--work", work, "--dataset", data, "--test", data, "-o", tmp_path / "out"]
+    assert cli.main(list(map(str, ["ablate", path, *folders, "--variants", "nobody"]))) == 2
+    assert "There is no variant 'nobody'" in capsys.readouterr().err

@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from dgtalker.errors import UserError
-from dgtalker.navigation.trunk import ArticulationTrunk, TrunkConfig, load_trunk
+from dgtalker.navigation.trunk import load_trunk
 from dgtalker.training.anchor import AnchorConfig
 from dgtalker.training.baking import BakingConfig
 from dgtalker.training.common import TrainingStopped
-from dgtalker.training.create_identity import Card, CreateConfig, _trunk_folder, create_identity
+from dgtalker.training.create_identity import Card, CreateConfig, create_identity, find_trunk
 from dgtalker.training.frames import Frames, choose_pivots, rest_frames
 from dgtalker.training.inversion import AllFramesConfig, InversionConfig
 from dgtalker.training.navigation import NavigationTrainingConfig
 from dgtalker.training.purify import PurifyConfig
 from dgtalker.training.tuning import TuningConfig
 from dgtalker.video.dataset import Dataset
-from tests.training.fake_identity_data import tiny_generator, write_fake_dataset
+from tests.training.fake_identity_data import tiny_generator, write_fake_dataset, write_trunk
 
 RANKS = {"means": 8, "log_scales": 4, "axis_angles": 4, "logit_opacities": 4, "colors": 8}
 QUICK = CreateConfig(
@@ -145,12 +145,6 @@ def test_resume_repeats_nothing_that_is_finished(made, material):
     assert any(m.startswith("navigation") for m in heard) and not any(m.startswith("tuning") for m in heard)
 
 
-def write_trunk(folder, kind="log-mel", dim=80):
-    torch.manual_seed(0)
-    trunk = ArticulationTrunk(TrunkConfig(kind, dim, ("aperture", "width"), hidden=8, dropout=0.0))
-    return trunk.save_pretrained(folder, {"training": {"attribution": "CC0, the trunk's people"}}, "# toy\n")
-
-
 def test_lips_start_from_a_trunk_which_is_adapted_and_carried_along(made, material, tmp_path):
     prior, data = material
     _, first, _ = made
@@ -175,14 +169,14 @@ def test_lips_start_from_a_trunk_which_is_adapted_and_carried_along(made, materi
 
 def test_the_shipped_trunk_is_taken_where_it_fits(tmp_path, monkeypatch):
     monkeypatch.setenv("DGTALKER_CHECKPOINTS", str(tmp_path))
-    assert _trunk_folder(None, "log-mel") is None
+    assert find_trunk(None, "log-mel") is None
     folder = write_trunk(tmp_path / "speech" / "articulation")
-    assert _trunk_folder(None, "log-mel") == folder
-    assert _trunk_folder(None, "whisper-tiny.en") is None and _trunk_folder("none", "log-mel") is None
+    assert find_trunk(None, "log-mel") == folder
+    assert find_trunk(None, "whisper-tiny.en") is None and find_trunk("none", "log-mel") is None
     with pytest.raises(UserError, match="hears log-mel features; this data set has whisper"):
-        _trunk_folder("articulation", "whisper-tiny.en")
+        find_trunk("articulation", "whisper-tiny.en")
     with pytest.raises(UserError, match="no trunk 'nothing'"):
-        _trunk_folder("nothing", "log-mel")
+        find_trunk("nothing", "log-mel")
 
 
 def test_cancel_stops_and_writes_no_identity(material, tmp_path):
