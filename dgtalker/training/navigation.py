@@ -4,7 +4,7 @@
 2. warm start: directions and coefficients that solve the linearised objective for the fitted latents of all frames;
 3. encoders learn those coefficients from sound and blink (linear cross-view loss, thousands of frames a step);
 4. the objective itself, on pictures; the linear one stays beside it so that a batch of one does not unlearn the rest;
-5. axes: inside each branch principal, ordered by motion, positive opens or raises, 1 = one training std;
+5. axes: silence is zero; inside each branch principal, ordered by motion, positive opens or raises, 1 = one std;
 6. purification: what a direction still does to the other region's picture is taken out (purify.py);
 7. the anchor settles on all frames (anchor.py).
 """
@@ -138,6 +138,7 @@ def train_navigation(
         config.image_steps,
     )
     navigation.eval().requires_grad_(False)
+    rest_in_silence(navigation, silence.to(w_can.device))
     set_axes(navigation, generator, response, frames)
     return navigation
 
@@ -349,6 +350,26 @@ def training_coefficients(navigation: Navigation, frames: Frames) -> tuple[Tenso
         exp.append(navigation.expression(features[None].to(device), blink[None])[0])
         lip.append(navigation.lips(features[None].to(device))[0])
     return torch.cat(exp), torch.cat(lip)
+
+
+@torch.no_grad()
+def rest_in_silence(navigation: Navigation, silence: Tensor) -> None:
+    """Make zero what the encoders say of silence [2F, D]: its steps become part of the anchor; latents stay the same.
+
+    Directions that hardly show drift far from zero while they train, and sliders would begin in odd places.
+    """
+    frames = len(silence) // 2
+    middle = slice(frames // 4, frames - frames // 4)  # the ends hear that nothing is beyond them
+    blink = torch.zeros(1, frames).to(silence)
+    a_exp = navigation.expression(silence[None], blink)[0, middle].mean(0)
+    a_lip = navigation.lips(silence[None])[0, middle].mean(0)
+    navigation.w_can.copy_(navigation.latent(a_exp, a_lip))
+    encoders = navigation.expression_encoder.audio, navigation.lip_encoder.audio
+    units = navigation.unit.split([len(a_exp), len(a_lip)])
+    for encoder, rest, unit in zip(encoders, (a_exp, a_lip), units, strict=True):
+        shift = rest * unit
+        encoder.head.bias -= shift
+        encoder.attention.bias += encoder.attention.weight.sum(-1) @ shift  # it weighs neighbours as before
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from dgtalker.navigation.losses import (
 )
 from dgtalker.navigation.model import Navigation, NavigationConfig
 from dgtalker.navigation.warm_start import Response, initial_directions, principal_directions, projections
+from dgtalker.training.navigation import rest_in_silence
 
 CONFIG = NavigationConfig(latent=10, feature_dim=6, n_exp=2, n_lip=3, hidden=8, dropout=0.0)
 
@@ -304,3 +305,19 @@ def test_one_basis_is_one_loss_of_one_picture():
     assert up == low
     gradients = [torch.autograd.grad(loss, navigation.blendshapes.raw, retain_graph=True)[0] for loss in (up, low)]
     torch.testing.assert_close(*gradients)
+
+
+def test_silence_becomes_zero_and_latents_stay():
+    navigation = random_navigation()
+    silence, features = torch.zeros(80, 6), torch.randn(1, 60, 6)
+    blink = torch.rand(1, 30)
+    before = navigation.latent(navigation.expression(features, blink), navigation.lips(features))
+    anchor = navigation.w_can.clone()
+    rest_in_silence(navigation, silence)
+    after = navigation.latent(navigation.expression(features, blink), navigation.lips(features))
+    inside = slice(2, -2)  # at a sound's ends the window of neighbours sees nothing, which now means silence
+    torch.testing.assert_close(after[:, inside], before[:, inside], atol=1e-5, rtol=1e-4)
+    quiet = navigation.expression(silence[None], torch.zeros(1, 40)), navigation.lips(silence[None])
+    assert all(float(a[0, 10:30].mean(0).abs().max()) < 1e-5 for a in quiet) and not torch.equal(
+        anchor, navigation.w_can
+    )
