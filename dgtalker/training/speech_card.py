@@ -8,6 +8,12 @@ from dgtalker.navigation.trunk import ArticulationTrunk
 def speech_card(name: str, trunk: ArticulationTrunk, trained_on: dict, figures: dict) -> str:
     """What it is, what it learned from, what it measured, whom to thank."""
     config, weights = trunk.config, sum(p.numel() for p in trunk.parameters())
+    others = ""
+    if trained_on["recordings"]:
+        others = (
+            f", and {trained_on['recordings']} recordings without a picture ({trained_on['recording_seconds']:.0f} s) "
+            "whose lips are borrowed from the films along the phones"
+        )
     lines = [
         f"# {name}",
         "",
@@ -16,9 +22,8 @@ def speech_card(name: str, trunk: ArticulationTrunk, trained_on: dict, figures: 
         f"* {weights / 1e6:.2f} M parameters, {config.hidden} hidden channels, frames see {config.reach} to each side.",
         f"* Hears {config.feature_kind} features; says {', '.join(config.channels)}, in standard deviations of its "
         "films.",
-        f"* Trained on {trained_on['films']} films ({trained_on['film_seconds']:.0f} s) with lips as measured, and "
-        f"{trained_on['recordings']} recordings without a picture ({trained_on['recording_seconds']:.0f} s) whose lips "
-        "are borrowed from the films along the phones; each heard several times as other voices in other rooms.",
+        f"* Trained on {trained_on['films']} films ({trained_on['film_seconds']:.0f} s) with lips as measured{others}, "
+        "each heard several times as other voices in other rooms.",
     ]
     if trained_on.get("source"):
         lines.append(f"* Material: {trained_on['source']}.")
