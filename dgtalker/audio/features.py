@@ -65,8 +65,8 @@ def extract_features(
     samples: mono float [samples] at 16 kHz, any level (it is normalised). Row 2i starts with video frame i.
     weights: folder of the Whisper model; by default it is searched for (see weights.find_whisper).
     progress: called with values in (0, 1]. gain: factor on the samples; None: what brings the whole sound to a fixed
-    level (speech_gain). quick: Whisper's states from 4 s windows without a cross-fade, a fifth of the work and good
-    enough to train on.
+    level (speech_gain). quick: Whisper's states from 4 s windows without a cross-fade, a fifth of the work: for
+    training examples beside others that are not quick (trained on quick ones alone, lips follow the others less well).
     Raises UserError for an unknown kind, no sound or missing weights.
     """
     if kind not in FEATURE_DIMS:

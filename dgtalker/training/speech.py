@@ -42,7 +42,7 @@ class SpeechConfig:
     hidden: int = 96  # channels of the trunk
     reach: int = 6  # frames of context to each side
     dropout: float = 0.2
-    changes: int = 4  # times that a film is listened to after a change of the sound, beside once as it is
+    changes: int = 4  # times that a film is listened to after a change of the sound, beside twice as it is
     speech_changes: int = 1  # the same for speech without a picture, which is not heard as it is
     viseme_steps: int = 200
     steps: int = 900
@@ -164,9 +164,9 @@ def hear(
     stage: Stage,
     cache: Path | None = None,
 ) -> list[Example]:
-    """Every film as it is and `changes` times changed, everything else `speech_changes` times changed."""
+    """Every film twice as it is and `changes` times changed, everything else `speech_changes` times changed."""
     random = np.random.default_rng(config.seed)
-    tasks = [(film, True, None) for film in films]
+    tasks = [(film, True, None) for film in films for _ in range(2)]  # heard as `talk` hears: what counts in the end
     tasks += [(film, True, draw_change(random)) for _ in range(config.changes) for film in films]
     tasks += [(talk, False, draw_change(random)) for _ in range(config.speech_changes) for talk in others]
     examples = []
@@ -174,7 +174,9 @@ def hear(
         stage.report(done / len(tasks), "listening")
         lips = utterance.lips
         assert lips is not None
-        heard = listen(utterance.samples, lips, utterance.voice, filmed, config.feature_kind, change, cache=cache)
+        heard = listen(
+            utterance.samples, lips, utterance.voice, filmed, config.feature_kind, change, change is not None, cache
+        )
         examples.append(heard)
     return examples
 
