@@ -113,6 +113,20 @@ def test_sliders_change_the_picture_and_resets_restore_it(page):
     assert picture(page) != rest
 
 
+def test_arrow_keys_move_a_slider_off_zero_and_back(page):
+    rest = picture(page)
+    page.locator("#dg-lip1").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert slider(page, "lip1") == pytest.approx(0.3) and picture(page) != rest
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    assert slider(page, "lip1") == 0 and picture(page) == rest
+    page.locator("#dg-blink").focus()
+    page.keyboard.press("ArrowLeft")
+    assert slider(page, "blink") == 0  # it ends there
+
+
 def test_dragging_a_slider_keeps_pictures_coming(page):
     picture(page)
     box = page.locator("#dg-lip1").bounding_box()

@@ -26,6 +26,12 @@ function addRow(group, index, id, label, low, high, about = "", usual = null) {
   };
   const set = (at) => { store.setCoefficient(group, index, at); show(); };
   input.addEventListener("input", () => set(Math.abs(input.value) < 0.04 ? 0 : Number(input.value))); // zero is easy to find again
+  input.addEventListener("keydown", (event) => { // the range's own step of 0.01 would never leave zero
+    const steps = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
+    if (!steps) return;
+    event.preventDefault();
+    set(store.clamp(Math.round(10 * (current() + 0.1 * steps)) / 10, low, high));
+  });
   input.addEventListener("dblclick", () => set(0));
   value.addEventListener("click", () => set(0));
   grids[group === "blink" ? "exp" : group].append(row);
