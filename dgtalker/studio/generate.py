@@ -98,14 +98,15 @@ def run(engine: Engine, job: Job, session: Session, longest: float) -> Iterator[
     thread.start()
     try:
         last = None
-        while thread.is_alive():
+        while thread.is_alive() and not session.stop.is_set():
             now = (reports["fraction"], reports["message"])
             if now != last:
                 yield Progress("working", _with_time_left(now[1], now[0], time.monotonic() - start), now[0])
                 last = now
             thread.join(POLL_SECONDS)
         if session.stop.is_set():
-            yield Progress("cancelled", CANCELLED)
+            yield Progress("cancelled", CANCELLED)  # said at once, whatever the work still has to finish
+            thread.join()
         elif "error" in outcome:
             yield Progress("failed", outcome["error"])
         else:

@@ -98,6 +98,7 @@ def build(engine: Engine | None = None) -> gr.Blocks:
                             "Load session", file_types=[".json"], size="sm", min_width=60, elem_id="dg-load"
                         )
                     kept = gr.State(None)  # this tab's curves
+                    ticket = gr.Number(visible="hidden", precision=0, elem_id="dg-ticket")  # of this tab's last job
                     courier = gr.Textbox(visible="hidden", show_label=False, container=False, elem_id="dg-courier")
             with gr.Column(elem_id="dg-centre", min_width=0), gr.Tabs(elem_id="dg-tabs") as tabs:
                 with gr.Tab("Live", id="live"):
@@ -114,9 +115,13 @@ def build(engine: Engine | None = None) -> gr.Blocks:
                 components.sliders(engine)
         gr.HTML(f'<p class="dg-note">{NOTE}</p>')
 
-        def on_generate(data: Any, kept: Any, request: gr.Request, *inputs: Any) -> Iterator[dict]:
-            session = sessions.current(request.session_hash)
+        def on_generate(data: Any, kept: Any, number: float, request: gr.Request, *inputs: Any) -> Iterator[dict]:
+            session = sessions.find(request.session_hash, number)
+            if session is None:
+                return
             for progress in run(engine, Job(data, Inputs(*inputs), kept), session, limit):
+                if sessions.find(request.session_hash, number) is None:
+                    return  # the user has started another job, whose reports are the ones to see
                 yield show(progress)
 
         def on_save(data: Any, kept: Any, *inputs: Any) -> dict:
@@ -151,16 +156,15 @@ def build(engine: Engine | None = None) -> gr.Blocks:
             return changes
 
         def on_click(request: gr.Request) -> dict:
-            sessions.start_job(request.session_hash)  # here, so that Cancel works while the job still waits
+            session = sessions.start_job(request.session_hash)  # here, so that Cancel works while the job still waits
             return {
+                ticket: session.ticket,
                 generate: gr.update(visible=False),
                 cancel: gr.update(visible=True),
                 report: status("working", "Waiting for a free place"),
             }
 
-        def on_failure(request: gr.Request) -> dict:
-            if sessions.current(request.session_hash).stop.is_set():
-                return {}  # Gradio counts a cancelled job as failed, too
+        def on_failure() -> dict:
             return show(Progress("failed", "The studio could not take the job: try again in a moment."))
 
         def on_cancel(request: gr.Request) -> dict:
@@ -172,18 +176,20 @@ def build(engine: Engine | None = None) -> gr.Blocks:
 
         inputs = [audio, camera, size, other, blinks, rate, variant, seed]  # the fields of Inputs
         outputs = [generate, cancel, report, video, table, tabs, kept]
+        # A cancelled job ends by itself, at its next frame or when its turn comes. Gradio's own `cancels` would kill only
+        # the reports, and its notice of that could overtake the answer to the click.
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
-        clicked = generate.click(on_click, outputs=outputs, queue=False, **quiet)
+        clicked = generate.click(on_click, outputs=[*outputs, ticket], queue=False, **quiet)
         job = clicked.then(
-            on_generate, [view, kept, *inputs], outputs, js=SEND_VIEW, concurrency_limit=1,
-            concurrency_id="talk", **quiet,
+            on_generate, [view, kept, ticket, *inputs], outputs, js=SEND_VIEW, concurrency_limit=1,
+            concurrency_id="talk", trigger_mode="multiple", **quiet,
         )  # fmt: skip
         saved = save.click(on_save, [view, kept, *inputs], [courier, report], js=SEND_VIEW, queue=False, **quiet)
         restored = load.upload(on_load, [load, audio], [*inputs, kept, courier, report], queue=False, **quiet)
         for sent in (saved, restored):
             sent.then(None, courier, courier, js=RECEIVE, queue=False, **quiet)
         job.failure(on_failure, outputs=outputs, queue=False, **quiet)
-        cancel.click(on_cancel, outputs=outputs, cancels=[job], queue=False, **quiet)
+        cancel.click(on_cancel, outputs=outputs, queue=False, **quiet)
         page.unload(on_unload)
     page.queue(max_size=QUEUE_LIMIT, default_concurrency_limit=4)
     return page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 import threading
@@ -11,9 +12,10 @@ from pathlib import Path
 
 @dataclass
 class Session:
-    """One browser tab."""
+    """The last job of one browser tab."""
 
     folder: Path
+    ticket: int  # of the job: no other job of this server has it
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -22,6 +24,7 @@ class Sessions:
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
+        self._tickets = itertools.count(1)
         self._lock = threading.Lock()
 
     def start_job(self, key: str) -> Session:
@@ -31,15 +34,15 @@ class Sessions:
             if old:
                 old.stop.set()
                 shutil.rmtree(old.folder, ignore_errors=True)
-            session = Session(Path(tempfile.mkdtemp(prefix="dgtalker-")))
+            session = Session(Path(tempfile.mkdtemp(prefix="dgtalker-")), next(self._tickets))
             self._sessions[key] = session
         return session
 
-    def current(self, key: str) -> Session:
-        """The session of the job that the user started last."""
+    def find(self, key: str, ticket: float | None) -> Session | None:
+        """The user's session if `ticket` is that of the job they started last; else None: the job is out of date."""
         with self._lock:
             session = self._sessions.get(key)
-        return session or self.start_job(key)
+        return session if session and session.ticket == ticket else None
 
     def cancel(self, key: str) -> None:
         """Ask the user's running job to stop; nothing happens when there is none."""

@@ -46,7 +46,9 @@ def test_sessions_have_their_own_folders_and_clean_up():
     assert a.folder != b.folder and a.folder.is_dir()
     sessions.cancel("a")
     assert a.stop.is_set() and not b.stop.is_set()
+    assert sessions.find("a", a.ticket) is a and sessions.find("b", a.ticket) is None and sessions.find("c", 1) is None
     again = sessions.start_job("a")
+    assert sessions.find("a", a.ticket) is None and sessions.find("a", again.ticket) is again
     assert not a.folder.exists() and not again.stop.is_set()
     sessions.drop("a")
     sessions.drop("b")
