@@ -176,8 +176,8 @@ def build(engine: Engine | None = None) -> gr.Blocks:
 
         inputs = [audio, camera, size, other, blinks, rate, variant, seed]  # the fields of Inputs
         outputs = [generate, cancel, report, video, table, tabs, kept]
-        # A cancelled job ends by itself, at its next frame or when its turn comes. Gradio's own `cancels` would kill only
-        # the reports, and its notice of that could overtake the answer to the click.
+        # A cancelled job ends by itself, at its next frame or when its turn comes. Gradio's own `cancels` would only
+        # kill the reports, and its notice of that could overtake the answer to the click.
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         clicked = generate.click(on_click, outputs=[*outputs, ticket], queue=False, **quiet)
         job = clicked.then(
