@@ -49,6 +49,7 @@ from dgtalker.training.common import (
     stop_on_interrupt,
 )
 from dgtalker.training.create_identity import CreateConfig, choose_device, default_prior, find_trunk, silence_features
+from dgtalker.training.driven import DrivenHead
 from dgtalker.training.frames import Frames
 from dgtalker.training.navigation import finish_navigation, train_navigation, training_coefficients
 from dgtalker.training.saved_head import SavedHead
@@ -170,7 +171,8 @@ class _Run:
         )
         lap("finishing")
         coefficients = torch.cat(training_coefficients(navigation, self.frames), dim=-1)
-        baked, _ = bake(head.generator, navigation, coefficients, self.baking, stage.part(0.8, 0.85))
+        driven = DrivenHead(head.generator, navigation, variant.config.regional)
+        baked, _ = bake(driven, coefficients, self.baking, stage.part(0.8, 0.85))
         parents = {"prior": self.prior_hash, "head": self.head.digest, "speech": self.trunk_hash}
         details = {
             "title": variant.name,
@@ -220,9 +222,11 @@ class _Run:
         stage.report(0.8, "measuring leakage as training left it")
         states, cameras = met_states(held, stage.seed)
 
+        driven = DrivenHead(head.generator, trained, regional=False)
+
         def picture(a_exp: np.ndarray, a_lip: np.ndarray, s: int) -> np.ndarray:
             code = torch.from_numpy(np.concatenate([a_exp, a_lip]))[None].to(self.frames.device)
-            return render_frame(generate(head.generator, trained, code)[0].to("cpu"), cameras[s])
+            return render_frame(generate(driven, code)[0].to("cpu"), cameras[s])
 
         left = leakage(picture, states, identity.exp_names, identity.lip_names)
         return {**figures, "trained": {"leakage": short(left)}}

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dgtalker.head.generator import Generator
 from dgtalker.navigation.model import Navigation
+from dgtalker.training.driven import DrivenHead
 from dgtalker.training.frames import Frames
 from dgtalker.training.stages import Shuffle
 
@@ -35,21 +36,22 @@ def settle_anchor(
     frames: Frames,
     render: Callable,
     config: AnchorConfig,
+    regional: bool = True,
 ) -> float:
     """Move navigation.w_can in place to the least mean square error of all frames' pictures; the last error's mean.
 
-    coefficients: a_exp [T, ke], a_lip [T, kl] of the training frames.
+    coefficients: a_exp [T, ke], a_lip [T, kl] of the training frames. regional: see driven.py.
     """
     step = torch.zeros_like(navigation.w_can, requires_grad=True)
     free = torch.ones_like(step)
     free[generator.slices["expression"]] = 0
     optimizer = torch.optim.Adam([step], lr=config.rate)
+    driven = DrivenHead(generator, navigation, regional)
     order, mean = Shuffle(len(frames), config.seed), None
     for number in range(config.steps):
         optimizer.param_groups[0]["lr"] = config.rate * (1 - number / config.steps)
         rows = order.take(config.batch)
-        w = navigation.latent(coefficients[0][rows], coefficients[1][rows]) + free.detach() * step * navigation.w_scale
-        splats = generator(w)
+        splats = driven(coefficients[0][rows], coefficients[1][rows], free * step * navigation.w_scale)
         error = sum(
             (render(splats[k], frames.camera([row]))[0][0] - frames.read("images", [row])[0]).square().mean()
             for k, row in enumerate(rows)

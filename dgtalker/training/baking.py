@@ -12,9 +12,8 @@ from torch import Tensor
 from dgtalker.camera import orbit_camera
 from dgtalker.gaussians import Gaussians
 from dgtalker.head.baked import ATTRIBUTES, BakedHead, baked_from_gaussians, quadratic_features
-from dgtalker.head.generator import Generator
-from dgtalker.navigation.model import Navigation
 from dgtalker.pretrained import from_bytes
+from dgtalker.training.driven import DrivenHead
 from dgtalker.training.image_loss import psnr
 from dgtalker.training.splats import region_weights
 from dgtalker.training.stages import Stage
@@ -42,21 +41,20 @@ class BakingConfig:
     batch: int = 4
 
 
-def bake(
-    generator: Generator, navigation: Navigation, coefficients: Tensor, config: BakingConfig, stage: Stage
-) -> tuple[BakedHead, dict]:
-    """Returns the baked head and its figures (PSNR against the generator, dB).
+def bake(driven: DrivenHead, coefficients: Tensor, config: BakingConfig, stage: Stage) -> tuple[BakedHead, dict]:
+    """Returns the baked head and its figures (PSNR against the driven one, dB).
 
     coefficients [T, K]: those of the training frames, expression first, in final units.
     """
+    generator, navigation = driven.generator, driven.navigation
     random = np.random.default_rng(stage.seed + 7)
     samples = sample_coefficients(coefficients, navigation.config.n_exp, config.samples, random)
-    canonical = generate(generator, navigation, torch.zeros_like(samples[:1]))
+    canonical = generate(driven, torch.zeros_like(samples[:1]))
     base_quats = torch.nn.functional.normalize(canonical.quats[0], dim=-1)
     rows: dict[str, list[Tensor]] = {name: [] for name in ATTRIBUTES}
     for first in range(0, len(samples), config.batch):
         stage.report(0.7 * first / len(samples), f"sample {first} of {len(samples)}")
-        gaussians = generate(generator, navigation, samples[first : first + config.batch])
+        gaussians = generate(driven, samples[first : first + config.batch])
         for name, value in baked_from_gaussians(gaussians, base_quats).items():
             rows[name].append(value)
     targets = {name: torch.cat(value) for name, value in rows.items()}  # [S, N, channels]
@@ -77,7 +75,7 @@ def bake(
     head.upper_weight.copy_(upper[kept])
     head.lower_weight.copy_(lower[kept])
     head.part.copy_(generator.texel_part[kept].to(torch.int16))
-    figures = check(head, generator, navigation, coefficients, config, stage)
+    figures = check(head, driven, coefficients, config, stage)
     stage.note(**figures)
     return head, figures
 
@@ -108,10 +106,10 @@ def sweep_coefficients(size: int, values: tuple[float, ...]) -> Tensor:
 
 
 @torch.no_grad()
-def generate(generator: Generator, navigation: Navigation, coefficients: Tensor) -> Gaussians:
-    """Splats [B, N] of coefficients [B, K] through the generator: the equation itself."""
-    a_exp, a_lip = coefficients.split([navigation.config.n_exp, navigation.config.n_lip], dim=-1)
-    return generator(navigation.latent(a_exp, a_lip))
+def generate(driven: DrivenHead, coefficients: Tensor) -> Gaussians:
+    """Splats [B, N] of coefficients [B, K] through the generator."""
+    sizes = driven.navigation.config
+    return driven(*coefficients.split([sizes.n_exp, sizes.n_lip], dim=-1))
 
 
 def fit_blendshapes(change: Tensor, samples: Tensor, rank: int, config: BakingConfig) -> tuple[Tensor, Tensor]:
@@ -141,8 +139,7 @@ def fit_blendshapes(change: Tensor, samples: Tensor, rank: int, config: BakingCo
 @torch.no_grad()
 def check(
     head: BakedHead,
-    generator: Generator,
-    navigation: Navigation,
+    driven: DrivenHead,
     coefficients: Tensor,
     config: BakingConfig,
     stage: Stage,
@@ -150,7 +147,7 @@ def check(
 ) -> dict:
     """PSNR of pictures, baked against generator: held-out codes, and single coefficients at the sliders' ends."""
     random = np.random.default_rng(stage.seed + 8)
-    held_out = _mixed(coefficients, navigation.config.n_exp, config.held_out, random)
+    held_out = _mixed(coefficients, driven.navigation.config.n_exp, config.held_out, random)
     sweeps = sweep_coefficients(coefficients.shape[1], (-SWEEP, SWEEP)).to(coefficients)
     camera = orbit_camera(yaw=10.0, size=size)
     cameras = type(camera).stack([camera]).to(coefficients.device)
@@ -160,7 +157,7 @@ def check(
         values = []
         for row, code in enumerate(codes):
             stage.report(0.8 + 0.1 * (k + row / len(codes)), "check")
-            truth, _ = stage.render(generate(generator, navigation, code[None])[0], cameras)
+            truth, _ = stage.render(generate(driven, code[None])[0], cameras)
             image, _ = stage.render(stored(code), cameras)
             values.append(psnr(image.clamp(0, 1), truth.clamp(0, 1)))
         figures |= {f"{name}_psnr": round(float(np.mean(values)), 2), f"{name}_psnr_min": round(min(values), 2)}

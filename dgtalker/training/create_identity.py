@@ -40,6 +40,7 @@ from dgtalker.training.common import (
     stop_on_interrupt,
     unpack,
 )
+from dgtalker.training.driven import DrivenHead
 from dgtalker.training.frames import Frames
 from dgtalker.training.inversion import AllFramesConfig, InversionConfig, Pivots, fit_all_frames, invert
 from dgtalker.training.navigation import NavigationTrainingConfig, navigate, training_coefficients
@@ -243,7 +244,8 @@ class _Run:
 
         def baking(stage: Stage) -> dict[str, Tensor]:
             coefficients = torch.cat(training_coefficients(navigation, self.frames), dim=-1)
-            head, found = bake(generator, navigation, coefficients, config.baking, stage)
+            driven = DrivenHead(generator, navigation, config.navigation.regional)
+            head, found = bake(driven, coefficients, config.baking, stage)
             figures.update(found)
             return self.write(head, navigation, found, card, training_ranges(coefficients))
 

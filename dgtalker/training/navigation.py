@@ -7,6 +7,8 @@
 5. axes: silence is zero; inside each branch principal, ordered by motion, positive opens or raises, 1 = one std;
 6. purification: what a direction still does to the other region's picture is taken out (purify.py);
 7. the anchor settles on all frames (anchor.py).
+
+From then on each stream drives the splats of its own region (driven.py).
 """
 
 from __future__ import annotations
@@ -59,6 +61,7 @@ class NavigationTrainingConfig:
     linear_weight: float = 0.05  # of the linear objective beside the pictures
     silence_weight: float = 1.0  # silence -> canonical expression
     purify: PurifyConfig | None = field(default_factory=PurifyConfig)  # None: leave the bases as training left them
+    regional: bool = True  # each stream moves the splats of its own region alone (driven.py)
     anchor: AnchorConfig | None = field(default_factory=AnchorConfig)  # None: the anchor stays as tuning left it
     noise: float = 0.15  # of features, in their standard deviations: white, and constant over a run
 
@@ -156,7 +159,7 @@ def finish_navigation(
     if config.purify is not None:
         stage.note(**purify(navigation, generator, coefficients, frames, stage.render, config.purify, response))
     if config.anchor is not None:
-        error = settle_anchor(navigation, generator, coefficients, frames, stage.render, config.anchor)
+        error = settle_anchor(navigation, generator, coefficients, frames, stage.render, config.anchor, config.regional)
         stage.note(anchor_error=error)
     return navigation
 

@@ -31,7 +31,7 @@ class PurifyConfig:
     states: int = 4  # heads around which the answer is measured: the anchor and heads met in training
     steps: int = 2500
     rate: float = 2e-3
-    other: float = 25.0  # weight of what a direction does to the other region, against changes in its own
+    other: float = 6.0  # weight of what a direction does to the other region, against changes in its own
     motion: float = 0.5  # weight of the splats' answer beside the picture's
     stay: float = 0.01  # weight of the change of the directions themselves
     probe: float = 0.5  # standard deviations of the finite differences

@@ -22,6 +22,7 @@ from dgtalker.navigation.blendshapes import BASES
 from dgtalker.training.navigation import NavigationTrainingConfig
 
 _OPTIONAL = ("purify", "anchor")  # null leaves the step out
+_AFTERWARDS = (*_OPTIONAL, "regional")  # settings of what follows training
 _CHOICES = {"bases": BASES, "start": ("separated", "principal"), "routing": ("both", "swapped", "own")}
 
 
@@ -35,7 +36,7 @@ class Variant:
 
     def training(self) -> dict:
         """The settings that training itself depends on: variants that share them share its result."""
-        return {key: value for key, value in asdict(self.config).items() if key not in _OPTIONAL}
+        return {key: value for key, value in asdict(self.config).items() if key not in _AFTERWARDS}
 
 
 def read_variants(path: str | Path, method: NavigationTrainingConfig) -> tuple[int, list[Variant]]:
