@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from dgtalker.navigation.model import Navigation, NavigationConfig
-from dgtalker.training.driven import DrivenHead
+from dgtalker.render import render
+from dgtalker.training.driven import DrivenHead, hair_cover
 from dgtalker.training.splats import region_weights
 from tests.training.fake_identity_data import tiny_generator
 
@@ -12,6 +13,7 @@ from tests.training.fake_identity_data import tiny_generator
 @pytest.fixture(scope="module")
 def head():
     generator = tiny_generator().requires_grad_(False)
+    generator.logit_opacity_mean.index_fill_(0, generator.hair_texels, -12.0)
     torch.manual_seed(3)
     navigation = Navigation(NavigationConfig(generator.w_dim, feature_dim=80, n_exp=2, n_lip=3)).requires_grad_(False)
     navigation.w_scale.copy_(generator.w_std)
@@ -62,3 +64,16 @@ def test_the_anchor_steps_under_both(head):
     torch.testing.assert_close(driven(0 * a_exp, 0 * a_lip).means[1], generator(navigation.w_can[None]).means[0])
     driven(a_exp, a_lip, step).colors.sum().backward()
     assert step.grad[generator.slices["appearance"]].abs().max() > 0
+
+
+def test_hair_covers_skin_as_far_as_it_is_seen():
+    generator = tiny_generator().requires_grad_(False)
+    hair, w = generator.hair_texels, generator.w_mean
+    skin = torch.ones(len(generator.logit_opacity_mean), dtype=torch.bool).index_fill(0, hair, False)
+    covers = {}
+    for kind, logit in {"thick": 6.0, "none": -12.0}.items():
+        generator.logit_opacity_mean.index_fill_(0, hair, logit)
+        covers[kind] = hair_cover(generator, w, render)
+        assert (covers[kind][hair] == 1).all()
+    assert covers["none"][skin].max() < 0.05
+    assert (covers["thick"][skin] > 0.9).any() and (covers["thick"][skin] < 0.1).float().mean() > 0.3
