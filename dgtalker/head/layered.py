@@ -33,6 +33,10 @@ class LayeredGenerator(nn.Module):
         """Latents or steps [..., W] of the generator as [..., L * W]: the same style for all sizes."""
         return w.repeat(*[1] * (w.ndim - 1), self.levels)
 
+    def vertices(self, w: Tensor) -> Tensor:
+        """Generator.vertices of w [B, L * W]."""
+        return self.generator.vertices(w.unflatten(-1, (self.levels, -1))[:, 0])
+
     def attributes(self, w: Tensor) -> dict[str, Tensor]:
         """Generator.attributes of w [B, L * W]."""
         styles = w.unflatten(-1, (self.levels, -1))

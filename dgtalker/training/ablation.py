@@ -171,7 +171,7 @@ class _Run:
         )
         lap("finishing")
         coefficients = torch.cat(training_coefficients(navigation, self.frames), dim=-1)
-        driven = DrivenHead(head.generator, navigation, variant.config.regional, stage.render)
+        driven = DrivenHead(head.generator, navigation, variant.config.regional)
         baked, _ = bake(driven, coefficients, self.baking, stage.part(0.8, 0.85))
         parents = {"prior": self.prior_hash, "head": self.head.digest, "speech": self.trunk_hash}
         details = {

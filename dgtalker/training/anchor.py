@@ -46,7 +46,7 @@ def settle_anchor(
     free = torch.ones_like(step)
     free[generator.slices["expression"]] = 0
     optimizer = torch.optim.Adam([step], lr=config.rate)
-    driven = DrivenHead(generator, navigation, regional, render)
+    driven = DrivenHead(generator, navigation, regional)
     order, mean = Shuffle(len(frames), config.seed), None
     for number in range(config.steps):
         optimizer.param_groups[0]["lr"] = config.rate * (1 - number / config.steps)

@@ -244,7 +244,7 @@ class _Run:
 
         def baking(stage: Stage) -> dict[str, Tensor]:
             coefficients = torch.cat(training_coefficients(navigation, self.frames), dim=-1)
-            driven = DrivenHead(generator, navigation, config.navigation.regional, self.common.render)
+            driven = DrivenHead(generator, navigation, config.navigation.regional)
             head, found = bake(driven, coefficients, config.baking, stage)
             figures.update(found)
             return self.write(head, navigation, found, card, training_ranges(coefficients))

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from dgtalker.head.layered import LayeredGenerator
 from dgtalker.navigation.model import Navigation, NavigationConfig
-from dgtalker.render import render
-from dgtalker.training.driven import DrivenHead, hair_cover
+from dgtalker.training.driven import DrivenHead, forehead
 from dgtalker.training.splats import region_weights
 from tests.training.fake_identity_data import tiny_generator
 
@@ -66,14 +66,15 @@ def test_the_anchor_steps_under_both(head):
     assert step.grad[generator.slices["appearance"]].abs().max() > 0
 
 
-def test_hair_covers_skin_as_far_as_it_is_seen():
-    generator = tiny_generator().requires_grad_(False)
-    hair, w = generator.hair_texels, generator.w_mean
-    skin = torch.ones(len(generator.logit_opacity_mean), dtype=torch.bool).index_fill(0, hair, False)
-    covers = {}
-    for kind, logit in {"thick": 6.0, "none": -12.0}.items():
-        generator.logit_opacity_mean.index_fill_(0, hair, logit)
-        covers[kind] = hair_cover(generator, w, render)
-        assert (covers[kind][hair] == 1).all()
-    assert covers["none"][skin].max() < 0.05
-    assert (covers["thick"][skin] > 0.9).any() and (covers["thick"][skin] < 0.1).float().mean() > 0.3
+def test_brows_move_the_forehead_and_do_not_paint_it(head):
+    generator, navigation = head
+    a_exp, a_lip = codes()
+    driven, rest = DrivenHead(generator, navigation, regional=True), generator(navigation.w_can[None])
+    hair = torch.zeros(len(rest.means[0])).index_fill(0, generator.hair_texels, 1.0) > 0
+    high = (forehead(generator, navigation.w_can) == 1) & ~hair
+    assert high.any() and not high.all()
+    raised = driven(a_exp, 0 * a_lip)
+    torch.testing.assert_close(raised.colors[:, high], rest.colors[:, high].expand(2, -1, -1), rtol=0, atol=1e-6)
+    assert (raised.means - rest.means)[:, high].abs().max() > 1e-4
+    layered = LayeredGenerator(generator)
+    torch.testing.assert_close(forehead(layered, layered.lift(navigation.w_can)), forehead(generator, navigation.w_can))
