@@ -21,13 +21,16 @@ def configure(parser):
     parser.add_argument("--title", default="", help="name for people")
     parser.add_argument("--source", default="", help="what the data set shows, for the model card")
     parser.add_argument("--attribution", default="", help="licence and credit of that material, for the model card")
+    parser.add_argument("--license", default="", help="of the weights, by its Hugging Face name, such as cc-by-4.0")
 
 
 def run(args) -> None:
     output = common.check_output_folder(args.output)
     from dgtalker.training.create_identity import Card, create_identity
 
-    given = {key: getattr(args, key) for key in ("name", "title", "source", "attribution") if getattr(args, key)}
+    given = {
+        key: getattr(args, key) for key in ("name", "title", "source", "attribution", "license") if getattr(args, key)
+    }
     with common.Progress("create-identity") as progress:
         identity = create_identity(
             args.dataset,

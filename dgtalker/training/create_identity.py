@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -93,6 +94,11 @@ class Card:
     title: str = ""  # name for people
     source: str = "a video supplied by the user"  # what the identity was trained on
     attribution: str = ""  # licence and credit of that material
+    license: str = ""  # of the weights, by its Hugging Face name, such as cc-by-4.0
+
+    def __post_init__(self):
+        if not re.fullmatch(r"[a-z0-9.-]*", self.license):
+            raise UserError(f"'{self.license}' is no name of a licence; Hugging Face's are like cc-by-4.0.")
 
 
 def create_identity(
@@ -295,6 +301,7 @@ class _Run:
             "parents": {"prior": self.prior_hash} | ({"speech": self.trunk_hash} if self.trunk_hash else {}),
             "source": card.source,
             "attribution": "\n\n".join(filter(None, [card.attribution, self.trunk_credit])),
+            "license": card.license,
             "training": {
                 "clips": len(self.dataset),
                 "frames": self.dataset.frames,
@@ -346,6 +353,11 @@ def model_card(identity: Identity) -> str:
     config, training = identity.config, identity.config["training"]
     baked = training["baked"]
     lines = [
+        "---",
+        *([f"license: {config['license']}"] if config.get("license") else []),
+        "library_name: dgtalker",
+        "tags: [gaussian-splatting, talking-head]",
+        "---",
         f"# {identity.title}",
         "",
         "A personalised Gaussian head for DGTalker: anchor, orthogonal blendshapes, encoders and a baked head.",

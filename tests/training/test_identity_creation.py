@@ -55,7 +55,7 @@ def made(material, tmp_path_factory):
     out = tmp_path_factory.mktemp("made") / "someone"
     heard = []
     identity = create_identity(
-        data, out, prior, config=QUICK, card=Card(title="Some One", attribution="CC0, nobody"),
+        data, out, prior, config=QUICK, card=Card(title="Some One", attribution="CC0, nobody", license="cc0-1.0"),
         progress=lambda done, total, message: heard.append((done, total, message)),
     )  # fmt: skip
     return identity, out, heard
@@ -66,9 +66,15 @@ def test_identity_folder_is_complete_and_small(made):
     files = {"config.json", "model.safetensors", "preview.png", "README.md", "coefficients.webp"}
     assert {p.name for p in out.iterdir()} == files
     assert (identity.name, identity.title, identity.n_exp, identity.n_lip) == ("someone", "Some One", 2, 3)
-    assert "CC0, nobody" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert card.startswith("---\nlicense: cc0-1.0\nlibrary_name: dgtalker\n") and "CC0, nobody" in card
     config = json.loads((out / "config.json").read_text())
     assert len(config["parents"]["prior"]) == 64 and config["training"]["frames"] == 90
+
+
+def test_a_licence_is_one_word():
+    with pytest.raises(UserError, match="cc-by-4.0"):
+        Card(license="mine: all")
 
 
 def test_baked_head_follows_the_generator(made):
