@@ -1,12 +1,11 @@
 """The head as its two streams drive it: what baking distils and what the anchor is settled for.
 
-    splats = A(w_can) + (1 - lower) (A(w_can + B_exp a_exp) - A(w_can))
-                      + (1 - upper) (A(w_can + B_lip a_lip) - A(w_can))
+    splats = A(w_can) + upper (A(w_can + B_exp a_exp) - A(w_can)) + (1 - upper) (A(w_can + B_lip a_lip) - A(w_can))
 
-A is the generator up to the splats' raw attributes; upper and lower say how far a splat belongs to the upper and the
-lower face. W cannot express some motions of the one region without a trace in the other, however the directions are
-turned (docs/ablation.md); here the trace ends where the other region begins. Hair belongs to neither stream, and the
-forehead moves but is not painted: what falls over it differs between the days of a recording, and brows do not comb.
+A is the generator up to the splats' raw attributes; upper says how far a splat belongs to the upper face. W cannot
+express some motions of the one region without a trace in the other, however the directions are turned
+(docs/ablation.md); here the trace ends where the other region begins. Hair belongs to neither stream, and the forehead
+moves but is not painted: what falls over it differs between the days of a recording, and brows do not comb.
 Not regional, the head is the plain equation: A(w_can + B_exp a_exp + B_lip a_lip).
 """
 
@@ -32,9 +31,9 @@ class DrivenHead:
     def __init__(self, generator: Generator, navigation: Navigation, regional: bool):
         self.generator, self.navigation, self.regional = generator, navigation, regional
         if regional:
-            upper, lower = region_weights(generator)
+            upper, _ = region_weights(generator)
             bald = torch.ones_like(upper).index_fill(0, generator.hair_texels, 0.0)
-            self.gains = (1 - lower) * bald, (1 - upper) * bald  # [N] of expression and lips
+            self.gains = upper * bald, (1 - upper) * bald  # [N] of expression and lips
             self.painting = 1 - forehead(generator, navigation.w_can)  # [N] further of the expression's paint
 
     def __call__(self, a_exp: Tensor, a_lip: Tensor, step: Tensor | float = 0.0) -> Gaussians:
