@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,26 +48,32 @@ def bake(driven: DrivenHead, coefficients: Tensor, config: BakingConfig, stage: 
     """
     generator, navigation = driven.generator, driven.navigation
     random = np.random.default_rng(stage.seed + 7)
-    samples = sample_coefficients(coefficients, navigation.config.n_exp, config.samples, random)
+    streams = driven.streams.to(coefficients)
+    samples = sample_coefficients(coefficients, navigation.config.n_exp, config.samples // len(streams), random)
     canonical = generate(driven, torch.zeros_like(samples[:1]))
     base_quats = torch.nn.functional.normalize(canonical.quats[0], dim=-1)
-    rows: dict[str, list[Tensor]] = {name: [] for name in ATTRIBUTES}
-    for first in range(0, len(samples), config.batch):
-        stage.report(0.7 * first / len(samples), f"sample {first} of {len(samples)}")
-        gaussians = generate(driven, samples[first : first + config.batch])
-        for name, value in baked_from_gaussians(gaussians, base_quats).items():
-            rows[name].append(value)
-    targets = {name: torch.cat(value) for name, value in rows.items()}  # [S, N, channels]
-    stage.report(0.75, "blendshapes")
     mean = {name: value[0] for name, value in baked_from_gaussians(canonical, base_quats).items()}
-    strongest = torch.maximum(targets["logit_opacities"].amax(dim=0), mean["logit_opacities"])[:, 0].sigmoid()
+    driving = [samples * stream for stream in streams]  # what one stream does alone
+    targets: list[dict[str, Tensor]] = []
+    for number, codes in enumerate(driving):
+        rows: dict[str, list[Tensor]] = {name: [] for name in ATTRIBUTES}
+        for first in range(0, len(codes), config.batch):
+            done = (number + first / len(codes)) / len(streams)
+            stage.report(0.7 * done, f"sample {first} of {len(codes)}")
+            gaussians = generate(driven, codes[first : first + config.batch])
+            for name, value in baked_from_gaussians(gaussians, base_quats).items():
+                rows[name].append(value)
+        targets.append({name: torch.cat(value) for name, value in rows.items()})  # [S, N, channels]
+    stage.report(0.75, "blendshapes")
+    opacities = [mean["logit_opacities"], *(target["logit_opacities"].amax(dim=0) for target in targets)]
+    strongest = torch.stack(opacities).amax(dim=0)[:, 0].sigmoid()
     kept = (strongest >= config.min_opacity).nonzero()[:, 0]
     ranks = config.ranks if len(kept) <= config.many else config.many_ranks
     head = BakedHead(len(kept), samples.shape[1], ranks).to(samples.device)
     for name in ATTRIBUTES:
         getattr(head, f"mean_{name}").copy_(mean[name][kept])
-        change = (targets.pop(name)[:, kept] - mean[name][kept]).flatten(1)  # [S, N * channels]
-        basis, weights = fit_blendshapes(change, samples, ranks[name], config)
+        changes = [(target.pop(name)[:, kept] - mean[name][kept]).flatten(1) for target in targets]  # [S, N * channels]
+        basis, weights = fit_streams(changes, driving, ranks[name], config)
         getattr(head, f"basis_{name}").copy_(basis.unflatten(1, (len(kept), -1)))
         getattr(head, f"weights_{name}").copy_(weights)
     head.base_quats.copy_(base_quats[kept])
@@ -112,20 +118,44 @@ def generate(driven: DrivenHead, coefficients: Tensor) -> Gaussians:
     return driven(*coefficients.split([sizes.n_exp, sizes.n_lip], dim=-1))
 
 
-def fit_blendshapes(change: Tensor, samples: Tensor, rank: int, config: BakingConfig) -> tuple[Tensor, Tensor]:
-    """basis [R, P] and weights [features, R] with phi(samples) @ weights @ basis ~ change [S, P].
+def fit_streams(
+    changes: Sequence[Tensor], samples: Sequence[Tensor], rank: int, config: BakingConfig
+) -> tuple[Tensor, Tensor]:
+    """basis [R, P] and weights [features, R] of streams whose changes [S, P] add up, each with its own samples [S, K].
 
-    Ridge regression in double precision; quadratic terms are held back so that slider extremes stay tame.
+    The R components are shared out by how much they explain, and none belongs to two streams: what one stream leaves
+    alone stays exactly as it is.
     """
+    systems = [principal_components(change) for change in changes]
+    explained = torch.cat([values for values, _ in systems])
+    stream = torch.cat([torch.full((len(values),), k) for k, (values, _) in enumerate(systems)])
+    taken = stream[explained.cpu().argsort(descending=True)[:rank]]
+    counts = [int((taken == k).sum()) for k in range(len(systems))]
+    fits = [
+        fit_blendshapes(change, codes, vectors[:, -count:] / values[-count:].sqrt(), config)
+        for change, codes, (values, vectors), count in zip(changes, samples, systems, counts, strict=True)
+        if count
+    ]
+    basis, weights = torch.cat([b for b, _ in fits]), torch.cat([w for _, w in fits], dim=1)
+    missing = rank - len(basis)  # fewer samples than components: the rest stays zero
+    return torch.nn.functional.pad(basis, (0, 0, 0, missing)), torch.nn.functional.pad(weights, (0, missing))
+
+
+def principal_components(change: Tensor) -> tuple[Tensor, Tensor]:
+    """Ascending eigenvalues [S] and eigenvectors [S, S] of change [S, P] by its transpose."""
     gram = change.double() @ change.double().T if change.shape[1] < 10_000 else (change @ change.T).double()
     values, vectors = torch.linalg.eigh(gram)
-    values, vectors = values[-rank:].clamp_min(1e-12), vectors[:, -rank:]
-    basis = (vectors / values.sqrt()).T.to(change) @ change  # orthonormal rows
+    return values.clamp_min(1e-12), vectors
+
+
+def fit_blendshapes(change: Tensor, samples: Tensor, components: Tensor, config: BakingConfig) -> tuple[Tensor, Tensor]:
+    """basis [R, P] and weights [features, R] with phi(samples) @ weights @ basis ~ change [S, P].
+
+    components [S, R]: the basis as combinations of the samples' changes. Ridge regression in double precision;
+    quadratic terms are held back so that slider extremes stay tame.
+    """
+    basis = components.T.to(change) @ change  # orthonormal rows
     coordinates = change @ basis.T
-    if len(basis) < rank:  # fewer samples than components: the rest stays zero
-        missing = rank - len(basis)
-        basis = torch.cat([basis, basis.new_zeros(missing, basis.shape[1])])
-        coordinates = torch.cat([coordinates, coordinates.new_zeros(len(coordinates), missing)], dim=1)
     phi = quadratic_features(samples).double()
     penalty = torch.full((phi.shape[1],), config.ridge_quadratic, dtype=phi.dtype, device=phi.device)
     penalty[: samples.shape[1]] = config.ridge_linear

@@ -36,6 +36,13 @@ class DrivenHead:
             self.gains = upper * bald, (1 - upper) * bald  # [N] of expression and lips
             self.painting = 1 - forehead(generator, navigation.w_can)  # [N] further of the expression's paint
 
+    @property
+    def streams(self) -> Tensor:
+        """Masks of coefficients [M, K] whose effects add up: expression and lips if regional, else all together."""
+        sizes = self.navigation.config
+        exp = torch.arange(sizes.n_exp + sizes.n_lip) < sizes.n_exp
+        return torch.stack([exp, ~exp]) if self.regional else torch.ones_like(exp)[None]
+
     def __call__(self, a_exp: Tensor, a_lip: Tensor, step: Tensor | float = 0.0) -> Gaussians:
         """Splats [B, N] of a_exp [B, ke], a_lip [B, kl]; step [W] moves the anchor. Differentiable."""
         latent = self.navigation.latent

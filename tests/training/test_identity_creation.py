@@ -72,6 +72,22 @@ def test_identity_folder_is_complete_and_small(made):
     assert len(config["parents"]["prior"]) == 64 and config["training"]["frames"] == 90
 
 
+def test_baked_streams_share_nothing(made):
+    identity = made[0]
+    head = identity.head
+    codes = torch.zeros(2, identity.n_exp + identity.n_lip)
+    codes[0, : identity.n_exp], codes[1, identity.n_exp :] = 2.0, 2.0
+    by_exp, by_lip = (head.attributes(code) for code in codes)
+    rest = head.attributes(torch.zeros_like(codes[0]))
+    upper = head.upper_weight == 1
+    lower = head.upper_weight == 0
+    assert upper.any() and lower.any()
+    for name, at_rest in rest.items():
+        torch.testing.assert_close(by_lip[name][upper], at_rest[upper], rtol=0, atol=1e-5)
+        torch.testing.assert_close(by_exp[name][lower], at_rest[lower], rtol=0, atol=1e-5)
+    assert (by_lip["means"] - rest["means"])[lower].abs().max() > 1e-4
+
+
 def test_a_licence_is_one_word():
     with pytest.raises(UserError, match="cc-by-4.0"):
         Card(license="mine: all")
