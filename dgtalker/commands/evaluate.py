@@ -33,7 +33,11 @@ def configure(parser):
     parser.add_argument(
         "--baselines", metavar="DIR", help="variants of the identity's navigation that ablate wrote, measured likewise"
     )
-    parser.add_argument("--frames", metavar="DIR", help="also write sheets of real and rendered frames")
+    parser.add_argument(
+        "--frames",
+        metavar="DIR",
+        help="also write sheets of real and rendered frames, and the lips at every phone of --voices",
+    )
     parser.add_argument("--revision", help="of a hub repository")
 
 

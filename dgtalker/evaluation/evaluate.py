@@ -56,7 +56,7 @@ class EvaluationConfig:
     truth: Path | None = None  # folder of true pictures from aside, beside the films of a synthetic person
     voices: tuple[Path, ...] = ()  # folders of other people's recordings
     baselines: Path | None = None  # folder of variants that ablate wrote
-    sheets: Path | None = None  # folder for contact sheets of real and rendered frames
+    sheets: Path | None = None  # folder for contact sheets of real and rendered frames, and lips at the voices' phones
     seed: int = 0  # of the states leakage is measured around
 
 
@@ -84,7 +84,8 @@ def evaluate(
         raise UserError(f"At least one clip must be evaluated, not {config.clips}.")
     if config.truth and not Path(config.truth).is_dir():
         raise UserError(f"The folder of true pictures {config.truth} does not exist.")
-    unheard = UnseenConfig(face_landmarker=config.face_landmarker, seed=config.seed)
+    strips = config.sheets and Path(config.sheets, "phones")
+    unheard = UnseenConfig(face_landmarker=config.face_landmarker, seed=config.seed, strips=strips)
     if config.voices:  # what is wrong with them is said before the work
         find_recordings(config.voices, unheard.recordings)
     variants = find_baselines(Path(config.baselines)) if config.baselines else {}
@@ -126,7 +127,7 @@ def evaluate(
     views = measure_views(held, Path(config.truth) if config.truth else None)
     begin("voices")
     if config.voices:
-        unseen = unseen_audio(identity, config.voices, unheard, faces=faces)
+        unseen = unseen_audio(identity, config.voices, unheard, faces=faces, exhibits=held.exhibits)
     else:
         unseen = {**dict.fromkeys(HEADLINES), "reason": "no recordings of other people were given: --voices DIR"}
     missing = f"{config.baselines} has no variant of this name" if config.baselines else NO_FOLDER

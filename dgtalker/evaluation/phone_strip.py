@@ -13,9 +13,10 @@ from dgtalker.audio.loading import FPS
 from dgtalker.audio.phones import CLOSED, ROUNDED, Phone
 from dgtalker.evaluation import metrics
 from dgtalker.evaluation.articulation import mouth_of_landmarks
+from dgtalker.evaluation.exhibits import Strip
 
 CELL, HEAD, PLOT = 72, 28, 90  # pixels: side of a mouth's picture, height of the labels, of the curves
-LONGEST = 24  # phones
+LONGEST, SHORT = 24, 10  # phones, in a picture of its own and on a page
 _TINTS = {"closed": (255, 214, 205), "rounded": (209, 224, 255), "other": (240, 240, 240)}
 _REAL, _MADE = (40, 40, 40), (200, 60, 20)
 
@@ -54,6 +55,19 @@ def draw_strip(path: Path, phones: Sequence[Phone], made: Film, real: Film | Non
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
     return path
+
+
+def exhibit(title: str, phones: Sequence[Phone], made: Film, real: Film | None = None) -> Strip:
+    """The same for a page: SHORT phones around the first closed one, each where it begins and in its middle."""
+    closes = next((i for i, phone in enumerate(phones) if phone.label in CLOSED), 0)
+    first = max(0, min(closes - SHORT // 2, len(phones) - SHORT))
+    times = [time for phone in phones[first : first + SHORT] for time in (phone.start, phone.middle)]
+    rows = {}
+    for label, film in {"real": real, "rendered": made}.items():
+        if film is not None:
+            rows[label] = [np.asarray(_mouth(*film, min(int(time * FPS), len(film[0]) - 1))) for time in times]
+    heads = [head for phone in phones[first : first + SHORT] for head in (phone.label, "·")]
+    return Strip(title, rows, tuple(heads))
 
 
 def _mouth(pictures: Sequence[np.ndarray], points: np.ndarray, t: int) -> Image.Image:

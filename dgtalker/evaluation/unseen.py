@@ -23,7 +23,8 @@ from dgtalker.audio.phones import Phone, find_transcripts, grid_transcript, phon
 from dgtalker.errors import UserError
 from dgtalker.evaluation import articulation, metrics
 from dgtalker.evaluation.articulation import Hits, Mouth
-from dgtalker.evaluation.phone_strip import draw_strip
+from dgtalker.evaluation.exhibits import Exhibits
+from dgtalker.evaluation.phone_strip import draw_strip, exhibit
 from dgtalker.evaluation.retrieval import CANDIDATES, Heard, LipJudge, retrieval
 from dgtalker.expression import ExpressionSettings
 from dgtalker.performance import Performance
@@ -39,6 +40,7 @@ SILENCE_SECONDS = 2.0
 NOISE = 1e-3  # -60 dB: a quiet room
 
 
+BLOCK, STRIPS = "unseen_audio", 6  # of the report; recordings whose lips are exhibited
 HEADLINES = ("aperture_r", "closure_hit_rate", "rounding_hit_rate", "retrieval_at_10", "lag_frames")  # of the block
 
 
@@ -88,11 +90,13 @@ def unseen_audio(
     progress: Callable[[int, int, str], None] | None = None,
     faces: FaceReading | None = None,
     judge_from: Sequence[Heard] = (),
+    exhibits: Exhibits | None = None,
 ) -> dict:
     """The block `unseen_audio` of the evaluation's report.
 
     voices: folders of recordings, or folders of such folders. faces reads landmarks; None: MediaPipe. judge_from: more
-    true lips for retrieval's judge to learn from, beside those filmed among `voices`.
+    true lips for retrieval's judge to learn from, beside those filmed among `voices`. exhibits: gets the lips at the
+    phones of some recordings.
     Raises UserError if there is nothing to listen to, or pocketsphinx, MediaPipe or its model is missing.
     """
     config = config or UnseenConfig()
@@ -103,13 +107,13 @@ def unseen_audio(
         from dgtalker.evaluation.faces import FaceReader
 
         with FaceReader(config.face_landmarker) as reader:
-            return unseen_audio(identity, voices, config, progress, reader, judge_from)
+            return unseen_audio(identity, voices, config, progress, reader, judge_from, exhibits)
     started = time.perf_counter()
     report_progress = progress or (lambda done, total, message: None)
     spoken = []
     for done, recording in enumerate(recordings):
         report_progress(done, len(recordings) + 1, f"voice {recording.voice}")
-        spoken.append(speak(identity, recording, config, faces))
+        spoken.append(speak(identity, recording, config, faces, exhibits))
     report_progress(len(recordings), len(recordings) + 1, "silence")
     silence = _silence(identity, config.size, faces, spoken[0].made)
     block = summarise(spoken, judge_from, config.seed)
@@ -156,7 +160,9 @@ def _text(path: Path, texts: dict[str, str]) -> str | None:
 # -- speaking ---------------------------------------------------------------------------------------------------------
 
 
-def speak(identity: Identity, recording: Recording, config: UnseenConfig, faces: FaceReading) -> Spoken:
+def speak(
+    identity: Identity, recording: Recording, config: UnseenConfig, faces: FaceReading, exhibits: Exhibits | None = None
+) -> Spoken:
     """Let the identity say a recording and read its lips, and the true ones if they were filmed."""
     samples = load_audio(recording.path)
     frames = min(len(samples) * FPS // SAMPLE_RATE, round(config.seconds * FPS))
@@ -169,9 +175,13 @@ def speak(identity: Identity, recording: Recording, config: UnseenConfig, faces:
     made = _draw(identity, performance.a_exp[:frames], performance.a_lip[:frames], config.size)
     points = faces(made)
     phones, problem = phones_if_known(recording.path, recording.text, frames / FPS, config.phones)
+    film = (real, points_true) if real else None
     if config.strips and phones:
         name = config.strips / f"{recording.voice}-{recording.path.stem}.png"
-        draw_strip(name, phones, (made, points), (real, points_true) if real else None)
+        draw_strip(name, phones, (made, points), film)
+    if exhibits and phones and len(exhibits.strips.get(BLOCK, ())) < STRIPS:
+        title = f"{recording.voice}: {recording.path.stem}, where each sound begins and in its middle"
+        exhibits.show(BLOCK, exhibit(title, phones, (made, points), film))
     return Spoken(
         recording,
         samples[: frames * SAMPLE_RATE // FPS],

@@ -12,6 +12,7 @@ from dgtalker.errors import UserError
 from dgtalker.evaluation import metrics
 from dgtalker.evaluation import unseen as module
 from dgtalker.evaluation.articulation import Mouth, envelope
+from dgtalker.evaluation.exhibits import Exhibits
 from dgtalker.evaluation.unseen import (
     HEADLINES,
     Recording,
@@ -115,7 +116,13 @@ def test_a_talker_filmed_is_compared_with_the_true_lips(fake_identity, shared, t
     (tmp_path / "voices").mkdir()
     (tmp_path / "voices" / source.name).write_bytes(source.read_bytes())
     config = UnseenConfig(size=64, phones=tmp_path / "phones", strips=tmp_path / "strips")
-    block = unseen_audio(Identity.from_pretrained(fake_identity), [tmp_path / "voices"], config, faces=read_faces)
+    shown = Exhibits()
+    block = unseen_audio(
+        Identity.from_pretrained(fake_identity), [tmp_path / "voices"], config, faces=read_faces, exhibits=shown
+    )
+    (strip,) = shown.strips["unseen_audio"]
+    assert set(strip.rows) == {"real", "rendered"} and "b" in [label.lower() for label in strip.columns]
+    assert len(strip.columns) == len(strip.rows["real"]) == len(strip.rows["rendered"])
     assert block["n"]["closures"] == 2 and block["n"]["filmed"] == 1 and np.isfinite(block["aperture_r"])
     assert [p.name for p in (tmp_path / "strips").iterdir()] == ["voices-lbbc2a.png"]
     assert len(list((tmp_path / "phones").iterdir())) == 1
