@@ -143,9 +143,12 @@ def build(engine: Engine | None = None) -> gr.Blocks:
             }
 
         def show(progress: Progress) -> dict:
-            changes: dict = {report: status(progress.kind, progress.message, progress.fraction)}
-            if progress.kind != "working":
-                changes |= {generate: gr.update(visible=True), cancel: gr.update(visible=False)}
+            working = progress.kind == "working"
+            changes: dict = {  # buttons too: the last word of a cancelled job may come after the next one's click
+                report: status(progress.kind, progress.message, progress.fraction),
+                generate: gr.update(visible=not working),
+                cancel: gr.update(visible=working),
+            }
             if progress.kind == "done":
                 changes |= {
                     video: str(progress.video),

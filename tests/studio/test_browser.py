@@ -251,14 +251,14 @@ def test_cancel_stops_the_job_and_another_one_can_follow(page, tmp_path):
     page.wait_for_selector("#dg-generate:visible")
     page.wait_for_timeout(500)
     assert page.locator(".dg-status.cancelled").count() == 1  # no late report of the stopped job
-    page.click("#dg-audio [aria-label='Clear']")
-    page.wait_for_selector("#dg-audio input[type=file]", state="attached")
-    upload(page, speech(tmp_path / "short.wav", 0.5))
     for _ in range(2):  # a job that is not even begun when the next one follows
         generate(page)
         page.wait_for_selector("#dg-cancel:visible")
         page.locator("#dg-cancel").dispatch_event("click")
         page.wait_for_selector("#dg-generate:visible")
+    page.click("#dg-audio [aria-label='Clear']")
+    page.wait_for_selector("#dg-audio input[type=file]", state="attached")
+    upload(page, speech(tmp_path / "short.wav", 0.5))
     generate(page)
     page.wait_for_selector(".dg-status.done")
     page.wait_for_timeout(500)
