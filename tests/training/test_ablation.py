@@ -22,6 +22,7 @@ from dgtalker.training.common import TrainingStopped
 from dgtalker.training.create_identity import CreateConfig, create_identity
 from dgtalker.training.inversion import AllFramesConfig, InversionConfig
 from dgtalker.training.navigation import NavigationTrainingConfig
+from dgtalker.training.purify import PurifyConfig
 from dgtalker.training.tuning import TuningConfig
 from dgtalker.training.variants import choose, read_variants
 from dgtalker.video.dataset import Dataset
@@ -32,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RANKS = {"means": 8, "log_scales": 4, "axis_angles": 4, "logit_opacities": 4, "colors": 8}
 BAKING = BakingConfig(samples=60, ranks=RANKS, held_out=2, min_opacity=0.0)
 BASE = {
-    "n_exp": 2, "n_lip": 3, "hidden": 16, "warm_steps": 80, "image_steps": 6, "clips": 3, "run": 24,
+    "regional": False, "n_exp": 2, "n_lip": 3, "hidden": 16, "warm_steps": 80, "image_steps": 6, "clips": 3, "run": 24,
     "purify": {"states": 1, "steps": 150}, "anchor": {"steps": 4},
 }  # fmt: skip
 VARIANTS = {
@@ -233,7 +234,9 @@ def test_the_shipped_variants_are_understood():
     _, variants = read_variants(ROOT / "docs" / "ablation.json", method)
     by_name = {variant.name: variant.config for variant in variants}
     assert {"method", "one_basis", "no_mask", "no_swap", "own_branch"} <= set(by_name)
-    assert by_name["unpurified"].purify is None and by_name["method"].purify == method.purify
+    ships, compared = by_name["regional"], by_name["method"]
+    assert (ships.regional, ships.purify) == (method.regional, method.purify) == (True, PurifyConfig())
+    assert by_name["unpurified"].purify is None and not compared.regional and compared.purify.other > ships.purify.other
     assert by_name["own_branch"].cross_view.routing == "own" and not by_name["one_basis"].cross_view.masks
     steps = {(c.warm_steps, c.image_steps, c.warm_minutes) for c in by_name.values()}
     assert len(steps) == 1 and steps.pop()[2] == float("inf")
