@@ -2,9 +2,9 @@
 
     splats = A(w_can) + upper (A(w_can + B_exp a_exp) - A(w_can)) + (1 - upper) (A(w_can + B_lip a_lip) - A(w_can))
 
-A is the generator up to the splats' raw attributes; upper says how far a splat belongs to the upper face. W cannot
-express some motions of the one region without a trace in the other, however the directions are turned
-(docs/ablation.md); here the trace ends where the other region begins. Hair belongs to neither stream, and the forehead
+A is the generator up to the splats' raw attributes; upper says how far a splat belongs to the upper face. Some motions
+of the one region W cannot express without a trace in the other, and purified directions keep some of it (`method` in
+docs/ablation.md); here the trace ends where the other region begins. Hair belongs to neither stream, and the forehead
 moves but is not painted: what falls over it differs between the days of a recording, and brows do not comb.
 Not regional, the head is the plain equation: A(w_can + B_exp a_exp + B_lip a_lip).
 """
