@@ -11,7 +11,7 @@ Heads", ICCV 2025.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -162,6 +162,32 @@ class Navigation(nn.Module):
         turned = -limits.flip(-1)
         self.set_units(unit, torch.where(signs[:, None] < 0, turned, limits))
         self.blendshapes.scales.copy_(scales)
+
+    @torch.no_grad()
+    def keeping(self, kept: Tensor, mean: Tensor) -> Navigation:
+        """A copy with coefficients `kept` alone (numbers, rising, some of either branch); the others stay at mean [K]
+        for good, and their steps become part of the anchor."""
+        n_exp = self.config.n_exp
+        exp, lip = kept[kept < n_exp], kept[kept >= n_exp] - n_exp
+        fixed = mean.clone().index_fill(0, kept, 0.0)
+        state = self.state_dict()
+        state["w_can"] = self.latent(*fixed.split(self._sizes()))
+        state["blendshapes.raw"] = self.blendshapes.directions()[:, kept]
+        for name in ("blendshapes.scales", "unit", "limits"):
+            state[name] = state[name][kept]
+        raw = (fixed * self.unit).split(self._sizes())
+        for branch, rows, constant in zip(("expression_encoder", "lip_encoder"), (exp, lip), raw, strict=True):
+            audio = f"{branch}.audio"
+            attention = state[f"{audio}.attention.weight"]  # [8, K, 5]: it weighs neighbours as before
+            state[f"{audio}.attention.bias"] = state[f"{audio}.attention.bias"] + attention.sum(-1) @ constant
+            state[f"{audio}.attention.weight"] = attention[:, rows]
+            for name in ("weight", "bias"):
+                state[f"{audio}.head.{name}"] = state[f"{audio}.head.{name}"][rows]
+        for name in ("linear", "quadratic"):
+            state[f"expression_encoder.blink.{name}"] = state[f"expression_encoder.blink.{name}"][exp]
+        smaller = Navigation(replace(self.config, n_exp=len(exp), n_lip=len(lip))).to(self.unit.device)
+        smaller.load_state_dict(state)
+        return smaller.train(self.training).requires_grad_(False)
 
     @torch.no_grad()
     def set_units(self, std: Tensor, limits: Tensor) -> None:

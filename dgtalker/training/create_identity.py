@@ -240,7 +240,8 @@ class _Run:
                 generator, w_can, deviations.to(self.device), seen, self.frames, silence, config.navigation, stage,
                 self.trunk,
             )  # fmt: skip
-            return {**model.state_dict(), "sizes": torch.tensor([len(w_can), silence.shape[1]])}
+            sizes = [len(w_can), silence.shape[1], model.config.n_exp, model.config.n_lip]
+            return {**model.state_dict(), "sizes": torch.tensor(sizes)}
 
         if self.trunk_hash:  # from here on
             self.history.append(self.trunk_hash)
@@ -319,13 +320,10 @@ class _Run:
 def _navigation(
     state: dict[str, Tensor], config: NavigationTrainingConfig, trunk: TrunkConfig | None = None
 ) -> Navigation:
-    latent, feature_dim = state.pop("sizes").tolist()
+    sizes = NavigationConfig(*state.pop("sizes").tolist())
     navigation = Navigation(
-        NavigationConfig(
-            latent, feature_dim, config.n_exp, config.n_lip, config.hidden, dropout=config.dropout,
-            bases=config.bases, trunk=trunk,
-        )
-    )  # fmt: skip
+        replace(sizes, hidden=config.hidden, dropout=config.dropout, bases=config.bases, trunk=trunk)
+    )
     navigation.load_state_dict(state)
     return navigation.eval().requires_grad_(False)
 

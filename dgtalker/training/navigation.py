@@ -4,7 +4,8 @@
 2. warm start: directions and coefficients that solve the linearised objective for the fitted latents of all frames;
 3. encoders learn those coefficients from sound and blink (linear cross-view loss, thousands of frames a step);
 4. the objective itself, on pictures; the linear one stays beside it so that a batch of one does not unlearn the rest;
-5. axes: silence is zero; inside each branch principal, ordered by motion, positive opens or raises, 1 = one std;
+5. axes: silence is zero; inside each branch principal, ordered by motion, positive opens or raises, 1 = one std; what
+   hardly shows is dropped;
 6. purification: what a direction still does to the other region's picture is taken out (purify.py);
 7. the anchor settles on all frames (anchor.py).
 
@@ -25,6 +26,7 @@ from dgtalker.navigation.model import Navigation, NavigationConfig
 from dgtalker.navigation.trunk import ArticulationTrunk
 from dgtalker.navigation.warm_start import Response, initial_directions, principal_directions, projections
 from dgtalker.training.anchor import AnchorConfig, settle_anchor
+from dgtalker.training.driven import DrivenHead
 from dgtalker.training.frames import Frames
 from dgtalker.training.purify import PurifyConfig, purify
 from dgtalker.training.splats import region_weights
@@ -38,8 +40,9 @@ PROBE = 0.5  # standard deviations of the finite differences
 class NavigationTrainingConfig:
     """Training of bases and encoders."""
 
-    n_exp: int = 8  # expression coefficients
-    n_lip: int = 12  # lip coefficients
+    n_exp: int = 8  # expression coefficients, at most
+    n_lip: int = 12  # lip coefficients, at most
+    motion_kept: float = 0.99  # share of a branch's visible change that its coefficients keep; 1: all of them stay
     hidden: int = 96  # channels of the audio encoders
     dropout: float = 0.1
     bases: str = "joint"  # of blendshapes.BASES: both from one QR; the others are ablations
@@ -143,7 +146,7 @@ def train_navigation(
     navigation.eval().requires_grad_(False)
     rest_in_silence(navigation, silence.to(w_can.device))
     set_axes(navigation, generator, response, frames)
-    return navigation
+    return without_faint(navigation, generator, frames, config)
 
 
 def finish_navigation(
@@ -399,6 +402,29 @@ def set_axes(navigation: Navigation, generator: Generator, response: Response, f
     extremes = [coefficients.amin(dim=0).clamp(max=0), coefficients.amax(dim=0).clamp(min=0)]
     limits = torch.stack(extremes, dim=-1) / std[:, None]
     navigation.set_units(std, limits)
+
+
+@torch.no_grad()
+def without_faint(
+    navigation: Navigation, generator: Generator, frames: Frames, config: NavigationTrainingConfig
+) -> Navigation:
+    """The navigation with the coefficients that matter: the rest move a lip by hundredths of a millimetre, as sliders
+    that do nothing and stand off zero while somebody speaks."""
+    coefficients = torch.cat(training_coefficients(navigation, frames), dim=-1)
+    sizes = [navigation.config.n_exp, navigation.config.n_lip]
+    codes = torch.cat([torch.zeros_like(coefficients[:1]), coefficients.std(dim=0).diag()])
+    splats = DrivenHead(generator, navigation, config.regional)(*codes.split(sizes, dim=-1))
+    moved, painted = ((x[1:] - x[:1]).square().sum(dim=-1) for x in (splats.means, splats.colors))  # [K, N]
+    shown = ((moved / POSITION_UNIT**2 + painted / COLOR_UNIT**2) * splats.opacities[:1]).sum(dim=-1)
+    kept = torch.cat([enough(branch, config.motion_kept) for branch in shown.split(sizes)])
+    return navigation.keeping(kept.nonzero()[:, 0], coefficients.mean(dim=0))
+
+
+def enough(energies: Tensor, share: float) -> Tensor:
+    """bool [K]: the strongest, as few as have `share` of the sum of energies [K] >= 0; all for a share of 1."""
+    strongest, order = energies.sort(descending=True)
+    before = (strongest.cumsum(0) - strongest) / strongest.sum().clamp_min(1e-12)
+    return torch.zeros_like(order, dtype=torch.bool).index_copy(0, order, (before < share) | (share >= 1))
 
 
 def _brow_motion(navigation: Navigation, generator: Generator, rotation: Tensor) -> Tensor:

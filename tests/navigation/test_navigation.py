@@ -19,7 +19,7 @@ from dgtalker.navigation.losses import (
 )
 from dgtalker.navigation.model import Navigation, NavigationConfig
 from dgtalker.navigation.warm_start import Response, initial_directions, principal_directions, projections
-from dgtalker.training.navigation import rest_in_silence
+from dgtalker.training.navigation import enough, rest_in_silence
 
 CONFIG = NavigationConfig(latent=10, feature_dim=6, n_exp=2, n_lip=3, hidden=8, dropout=0.0)
 
@@ -52,6 +52,37 @@ def test_whatever_the_bases_axes_and_units_change_nothing_but_the_coordinates(ba
     navigation.set_units(torch.rand(5) + 0.5, torch.zeros(5, 2))
     navigation.permute(torch.tensor([1, 0, 4, 2, 3]), torch.tensor([1.0, -1, -1, 1, 1]))
     torch.testing.assert_close(latents(), before, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("bases", BASES)
+def test_dropping_coefficients_that_never_change_changes_nothing(bases):
+    navigation = random_navigation(bases=bases)
+    navigation.set_units(torch.rand(5) + 0.5, torch.randn(5, 2))
+    encoders, blink = (navigation.expression_encoder, navigation.lip_encoder), navigation.expression_encoder.blink
+    with torch.no_grad():
+        for encoder in encoders:
+            encoder.audio.head.weight[1] = 0  # exp 2 and lip 2 say the same of every sound
+            encoder.audio.attention.weight.normal_()
+        blink.linear[1] = blink.quadratic[1] = 0
+    features, shut = torch.randn(1, 40, 6), torch.rand(1, 20)
+    a_exp, a_lip = navigation.expression(features, shut), navigation.lips(features)
+    mean = torch.cat([a_exp, a_lip], dim=-1)[0].mean(0)
+    smaller = navigation.keeping(torch.tensor([0, 2, 4]), mean)
+    b_exp, b_lip = smaller.expression(features, shut), smaller.lips(features)
+    inside = slice(2, -2)  # the ends' windows of neighbours see zeros, whatever the constant was
+    torch.testing.assert_close(b_exp[:, inside], a_exp[:, inside, :1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(b_lip[:, inside], a_lip[:, inside][..., [0, 2]], atol=1e-4, rtol=1e-4)
+    ours, theirs = smaller.latent(b_exp, b_lip), navigation.latent(a_exp, a_lip)
+    torch.testing.assert_close(ours[:, inside], theirs[:, inside], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(smaller.limits, navigation.limits[[0, 2, 4]])
+
+
+def test_few_coefficients_are_enough():
+    energies = torch.tensor([1.0, 0.01, 9.0, 0.0])
+    assert enough(energies, 1.0).all()
+    assert enough(energies, 0.9999).tolist() == [True, True, True, False]
+    assert enough(energies, 0.9).tolist() == [True, False, True, False]  # 9 of 10.01 are a little less
+    assert enough(energies, 0.85).tolist() == [False, False, True, False]
 
 
 def test_configs_of_before_the_bases_had_names_still_load():

@@ -33,8 +33,8 @@ ROOT = Path(__file__).resolve().parents[2]
 RANKS = {"means": 8, "log_scales": 4, "axis_angles": 4, "logit_opacities": 4, "colors": 8}
 BAKING = BakingConfig(samples=60, ranks=RANKS, held_out=2, min_opacity=0.0)
 BASE = {
-    "regional": False, "n_exp": 2, "n_lip": 3, "hidden": 16, "warm_steps": 80, "image_steps": 6, "clips": 3, "run": 24,
-    "purify": {"states": 1, "steps": 150}, "anchor": {"steps": 4},
+    "motion_kept": 1.0, "regional": False, "n_exp": 2, "n_lip": 3, "hidden": 16, "warm_steps": 80, "image_steps": 6,
+    "clips": 3, "run": 24, "purify": {"states": 1, "steps": 150}, "anchor": {"steps": 4},
 }  # fmt: skip
 VARIANTS = {
     "method": {"says": "everything"},

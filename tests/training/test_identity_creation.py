@@ -30,6 +30,7 @@ QUICK = CreateConfig(
     navigation=NavigationTrainingConfig(
         n_exp=2,
         n_lip=3,
+        motion_kept=1.0,
         hidden=16,
         warm_steps=120,
         image_steps=10,
@@ -165,6 +166,20 @@ def test_resume_repeats_nothing_that_is_finished(made, material):
         data, out, prior, config=changed, resume=True, progress=lambda done, total, message: heard.append(message)
     )
     assert any(m.startswith("navigation") for m in heard) and not any(m.startswith("tuning") for m in heard)
+
+
+def test_coefficients_that_hardly_show_are_dropped(made, material, tmp_path):
+    """The fake mouth opens and does little else."""
+    prior, data = material
+    whole, first, _ = made
+    shutil.copytree(first.with_name("someone.work"), tmp_path / "other.work")
+    config = replace(QUICK, navigation=replace(QUICK.navigation, motion_kept=0.9, anchor=None, purify=None))
+    create = lambda: create_identity(data, tmp_path / "other", prior, config=config, resume=True)  # noqa: E731
+    identity = create()
+    assert identity.n_lip < whole.n_lip and len(identity.lip_names) == identity.n_lip
+    again = create()  # from the saved stage, which knows how many there are
+    assert again.n_lip == identity.n_lip
+    torch.testing.assert_close(again.navigation.w_can, identity.navigation.w_can)
 
 
 def test_lips_start_from_a_trunk_which_is_adapted_and_carried_along(made, material, tmp_path):
