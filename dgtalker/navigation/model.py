@@ -164,22 +164,22 @@ class Navigation(nn.Module):
         self.blendshapes.scales.copy_(scales)
 
     @torch.no_grad()
-    def keeping(self, kept: Tensor, mean: Tensor) -> Navigation:
-        """A copy with coefficients `kept` alone (numbers, rising, some of either branch); the others stay at mean [K]
-        for good, and their steps become part of the anchor."""
+    def keeping(self, kept: Tensor, constant: Tensor) -> Navigation:
+        """A copy with coefficients `kept` alone (numbers, rising, some of either branch); the others stay at
+        constant [K] for good, and their steps become part of the anchor."""
         n_exp = self.config.n_exp
         exp, lip = kept[kept < n_exp], kept[kept >= n_exp] - n_exp
-        fixed = mean.clone().index_fill(0, kept, 0.0)
+        fixed = constant.index_fill(0, kept, 0.0)
         state = self.state_dict()
         state["w_can"] = self.latent(*fixed.split(self._sizes()))
         state["blendshapes.raw"] = self.blendshapes.directions()[:, kept]
         for name in ("blendshapes.scales", "unit", "limits"):
             state[name] = state[name][kept]
         raw = (fixed * self.unit).split(self._sizes())
-        for branch, rows, constant in zip(("expression_encoder", "lip_encoder"), (exp, lip), raw, strict=True):
+        for branch, rows, rest in zip(("expression_encoder", "lip_encoder"), (exp, lip), raw, strict=True):
             audio = f"{branch}.audio"
             attention = state[f"{audio}.attention.weight"]  # [8, K, 5]: it weighs neighbours as before
-            state[f"{audio}.attention.bias"] = state[f"{audio}.attention.bias"] + attention.sum(-1) @ constant
+            state[f"{audio}.attention.bias"] = state[f"{audio}.attention.bias"] + attention.sum(-1) @ rest
             state[f"{audio}.attention.weight"] = attention[:, rows]
             for name in ("weight", "bias"):
                 state[f"{audio}.head.{name}"] = state[f"{audio}.head.{name}"][rows]

@@ -417,7 +417,9 @@ def without_faint(
     moved, painted = ((x[1:] - x[:1]).square().sum(dim=-1) for x in (splats.means, splats.colors))  # [K, N]
     shown = ((moved / POSITION_UNIT**2 + painted / COLOR_UNIT**2) * splats.opacities[:1]).sum(dim=-1)
     kept = torch.cat([enough(branch, config.motion_kept) for branch in shown.split(sizes)])
-    return navigation.keeping(kept.nonzero()[:, 0], coefficients.mean(dim=0))
+    # What is dropped becomes part of the whole head: the upper face as at rest, the lips as they are in speech.
+    constant = coefficients.mean(dim=0).index_fill(0, torch.arange(sizes[0]).to(kept.device), 0.0)
+    return navigation.keeping(kept.nonzero()[:, 0], constant)
 
 
 def enough(energies: Tensor, share: float) -> Tensor:

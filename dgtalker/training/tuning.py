@@ -5,8 +5,8 @@ Three things keep the rest of the head as the prior has it:
   all splats keep answering to a change of the latent as they did;
 * the silhouette from the side stays the old one's;
 * neighbouring texels move together, so that a face fitted from the front does not fall apart when seen from the side.
-Unseen colours follow the seen ones near them, so that hair and skin go on round the head; at the end `settle` gives
-what no pivot shows back to the prior.
+Unseen colours follow the seen ones near them, so that hair and skin go on round the head; at the end what no pivot
+shows, or shows aslant only, is settled (settling.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import copy
 from dataclasses import dataclass
 
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from dgtalker.camera import Camera, orbit_camera
@@ -23,6 +22,7 @@ from dgtalker.gaussians import Gaussians
 from dgtalker.head.generator import Generator
 from dgtalker.training.frames import Frames
 from dgtalker.training.inversion import InversionConfig, Pivots, photometric_loss
+from dgtalker.training.settling import even_out, settle
 from dgtalker.training.splats import visibility
 from dgtalker.training.stages import Shuffle, Stage
 
@@ -41,12 +41,8 @@ RATES = {
 UNITS = {"means": 0.03, "log_scales": 0.3, "axis_angles": 0.3, "logit_opacities": 1.0, "colors": 0.1}
 
 # Cosines to the view: more edge-on than the first, a splat shows the rim of the matte rather than itself; beyond the
-# second it is trusted.
-GRAZING = (0.15, 0.45)
-
-KEEP = 1.5  # a splat this many times less than fully seen keeps what it learned
-HAIR_THERE = 0.5  # opacity from which a splat of the hair shell counts as hair
-SCALP_DEPTH = 0.12  # decimetres under the hair shell that hair covers
+# second it is trusted. SQUARE: the same for its colour alone, into which a rim's background bleeds further.
+GRAZING, SQUARE = (0.15, 0.45), (0.45, 0.9)
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,9 @@ def tune(
     stage.optimise(groups, step, config.minutes, config.max_steps, centre)
     pivots.requires_grad_(False)
     if config.locality:
-        settle(generator, old, pivots.w_can.detach(), pivot_visibility(generator, pivots, frames, config, stage))
+        seen, square = (pivot_visibility(generator, pivots, frames, config, stage, g) for g in (GRAZING, SQUARE))
+        settle(generator, old, pivots.w_can.detach(), seen)
+        even_out(generator, pivots.w_can.detach(), square)
     return generator.requires_grad_(False).eval()
 
 
@@ -120,9 +118,18 @@ def _parameter_groups(generator: Generator, config: TuningConfig) -> list[dict]:
 
 @torch.no_grad()
 def pivot_visibility(
-    generator: Generator, pivots: Pivots, frames: Frames, config: TuningConfig, stage: Stage, views: int = 12
+    generator: Generator,
+    pivots: Pivots,
+    frames: Frames,
+    config: TuningConfig,
+    stage: Stage,
+    grazing: tuple[float, float] = GRAZING,
+    views: int = 12,
 ) -> Tensor:
-    """[N] in [0, 1]: how well the pivots show each splat, over a spread of them."""
+    """[N] in [0, 1]: how well the pivots show each splat, over a spread of them.
+
+    grazing: cosines to the view from which a splat begins to count, and counts in full.
+    """
     rows = torch.linspace(0, len(pivots.index) - 1, min(views, len(pivots.index))).round().long().tolist()
     most = None
     for row in rows:
@@ -130,7 +137,7 @@ def pivot_visibility(
         cameras = frames.camera(pivots.index[[row]].tolist())
         with torch.enable_grad():
             weight = visibility(splats, cameras, stage.render)
-        weight = weight * ((facing(splats, cameras) - GRAZING[0]) / (GRAZING[1] - GRAZING[0])).clamp(0, 1)
+        weight = weight * ((facing(splats, cameras) - grazing[0]) / (grazing[1] - grazing[0])).clamp(0, 1)
         most = weight if most is None else torch.maximum(most, weight)
     return (most / config.visible).clamp(0, 1)
 
@@ -140,61 +147,6 @@ def facing(splats: Gaussians, cameras: Camera) -> Tensor:
     w, x, y, z = torch.nn.functional.normalize(splats.quats, dim=-1).unbind(-1)
     normal = torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], dim=-1)
     return (normal * torch.nn.functional.normalize(cameras.position[0] - splats.means, dim=-1)).sum(dim=-1)
-
-
-@torch.no_grad()
-def settle(generator: Generator, old: Generator, w_can: Tensor, seen: Tensor, reach: float = 0.35) -> None:
-    """After tuning, give splats that the pivots do not show (1 - seen) back to the prior, in the person's colours.
-
-    Places, shapes and opacities return to the old generator's; colours become the mean of seen splats of their kind
-    nearby plus half of the old texture. Hair that is mostly there is made opaque, wisps go, and the scalp under opaque
-    hair takes the hair's colour, so that nothing bald shines through where no picture looked.
-    """
-    names = list(generator.template.part_names)
-    outer = torch.isin(generator.texel_part, seen.new_tensor([names.index("skin"), names.index("hair")]).long())
-    # Eyes and the inside of the mouth are shown now and then, not by every pivot: they keep what they learned.
-    kept = torch.where(outer, (KEEP * seen).clamp(0, 1), torch.ones_like(seen))
-    for name in ("offset_mean", "log_scale_mean", "axis_angle_mean", "logit_opacity_mean"):
-        new, before = getattr(generator, name), getattr(old, name)
-        weight = kept if new.ndim == 1 else kept[:, None]
-        new.copy_(before + weight * (new - before))
-    before, after = old.attributes(w_can[None]), generator.attributes(w_can[None])
-    means, colors, opacity = before["means"][0], after["colors"][0], after["logit_opacities"][0].sigmoid()
-    hair = torch.zeros_like(seen, dtype=torch.bool).index_fill(0, generator.hair_texels, True)
-    covers = (hair & (opacity > HAIR_THERE)).nonzero()[:, 0]
-    outside = torch.cdist(means, means[covers]).min(dim=1).values < SCALP_DEPTH if len(covers) else hair
-    skin = generator.texel_part == names.index("skin")
-    scalp = skin & outside & (kept < 0.5)
-    solid = hair & (opacity > HAIR_THERE)
-    for kind, source in ((hair, solid), (skin & ~scalp, skin & ~scalp), (scalp, solid)):
-        mine, known = kind.nonzero()[:, 0], (source & (kept > 0.5)).nonzero()[:, 0]
-        if len(known) < 20 or not len(mine):
-            continue
-        known = known[torch.linspace(0, len(known) - 1, min(2000, len(known))).long()]
-        weight = (-torch.cdist(means[mine], means[known]).square() / (2 * reach**2)).exp() + 1e-4
-        weight = weight / weight.sum(dim=1, keepdim=True)
-        texture = 0.5 * (before["colors"][0][mine] - weight @ before["colors"][0][known]) if kind is not scalp else 0.0
-        wanted = weight @ colors[known] + texture
-        generator.color_mean[mine] += (1 - kept[mine])[:, None] * (wanted - colors[mine])
-    real = (opacity > HAIR_THERE) & ~strays(means, solid)
-    there = torch.where(real, torch.full_like(opacity, 3.0), torch.full_like(opacity, -6.0))
-    change = (1 - kept) * (there - after["logit_opacities"][0])
-    generator.logit_opacity_mean += torch.where(hair, change, torch.zeros_like(change))
-
-
-def strays(means: Tensor, solid: Tensor, reach: float = 0.15, fewest: int = 12) -> Tensor:
-    """[N] bool: splats of `solid` [N] hair that hang in the air, with few others within `reach` decimetres, and what
-    hangs on to those."""
-    left = solid.nonzero()[:, 0].cpu()
-    places = means.detach().cpu().numpy()
-    while len(left):
-        near = cKDTree(places[left]).query_ball_point(places[left], reach, return_length=True)
-        if (near >= fewest).all():
-            break
-        left = left[torch.from_numpy(near >= fewest)]
-    alone = solid.clone()
-    alone[left.to(solid.device)] = False
-    return alone
 
 
 class Locality:
