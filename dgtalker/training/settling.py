@@ -14,6 +14,7 @@ SCALP_DEPTH = 0.12  # decimetres under the hair shell that hair covers
 REACH = 0.35  # decimetres within which splats of a kind lend each other colour
 FEWEST = 20  # splats seen well without which a kind has no colour to lend
 HUE, LIGHT = 0.4, 0.8  # standard deviations of the kind's colours nearby that one seen aslant may differ by
+MIDST = (0.5, 0.7)  # share of its surroundings seen well from which a splat belongs to a face's front, and surely does
 LEAST = 0.01  # standard deviation that is granted everywhere
 
 
@@ -75,7 +76,8 @@ def even_out(generator: Generator, w_can: Tensor, square: Tensor) -> None:
 
     At a head's sides a splat is seen edge-on: what lies behind it shines through the matte, and tuning paints it into
     blotches that only another view shows. Hue and lightness are limited in standard deviations around the mean of the
-    well-seen ones; the texture within stays.
+    well-seen ones; the texture within stays. Lips, nostrils and lids have faces that look aside in the midst of others
+    that are seen well: they keep their colours.
     """
     after = generator.attributes(w_can[None])
     means, colors, opacity = after["means"][0], after["colors"][0], after["logit_opacities"][0].sigmoid()
@@ -88,6 +90,8 @@ def even_out(generator: Generator, w_can: Tensor, square: Tensor) -> None:
         mine, known = kind.nonzero()[:, 0], (source & (kept > 0.9)).nonzero()[:, 0]
         if len(known) < FEWEST or not len(mine):
             continue
+        around, some = _near(means, mine, mine)
+        spared = ((around @ kept[some] - MIDST[0]) / (MIDST[1] - MIDST[0])).clamp(0, 1)
         weight, known = _near(means, mine, known)
         usual = torch.zeros_like(colors[mine])
         for own, lent, most in zip(
@@ -97,7 +101,7 @@ def even_out(generator: Generator, w_can: Tensor, square: Tensor) -> None:
             spread = (weight @ lent.square() - mean.square()).sum(dim=-1, keepdim=True).clamp_min(0).sqrt() + LEAST
             size = (own - mean).norm(dim=-1, keepdim=True).clamp_min(1e-6)
             usual += mean + (own - mean) * (most * spread / size).clamp(max=1)
-        generator.color_mean[mine] += (1 - kept[mine])[:, None] * (usual - colors[mine])
+        generator.color_mean[mine] += (1 - torch.maximum(kept[mine], spared))[:, None] * (usual - colors[mine])
 
 
 def _covered(means: Tensor, hair: Tensor) -> Tensor:
