@@ -26,12 +26,12 @@ COMMANDS = {  # command -> its line in --help
     "describe-identity": "order, name and picture an identity's coefficients",
     "synthesize-people": "synthetic people to train the prior on",
     "train-prior": "train the prior on synthetic people",
-    "train-speech": "train the speech trunk that lip encoders start from",
+    "train-speech": "train the speech backbone that lip encoders start from",
     "synthesize-performance": "a talking video of a synthetic person",
     "evaluate": "measure an identity on held-out clips",
     "ablate": "train variants of an identity's navigation and compare them",
     "evaluate-prior": "measure a prior on held-out synthetic people",
-    "evaluate-speech": "measure a speech trunk on held-out films",
+    "evaluate-speech": "measure a speech backbone on held-out films",
     "bench": "measure the speed of this machine",
 }
 INTERRUPTED = 130

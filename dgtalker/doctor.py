@@ -101,7 +101,7 @@ def _package(name: str, purpose: str = "") -> str:
 
 
 def _ffmpeg() -> str:
-    from dgtalker.audio.loading import ffmpeg_exe
+    from dgtalker.media.audio import ffmpeg_exe
 
     path = ffmpeg_exe()
     try:
@@ -112,7 +112,7 @@ def _ffmpeg() -> str:
 
 
 def _whisper() -> str:
-    from dgtalker.audio.weights import find_whisper
+    from dgtalker.audio.whisper_weights import find_whisper
 
     return str(find_whisper())
 

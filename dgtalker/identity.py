@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dgtalker.errors import UserError
+from dgtalker.files import write_atomic
 from dgtalker.gaussians import Gaussians
 from dgtalker.head.baked import ATTRIBUTES, BakedHead
 from dgtalker.navigation.model import Navigation, NavigationConfig
@@ -22,7 +23,6 @@ from dgtalker.pretrained import (
     read_weights,
     resolve,
     to_bytes,
-    write_atomic,
     write_checkpoint,
 )
 

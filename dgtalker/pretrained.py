@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from dgtalker.errors import UserError
+from dgtalker.files import file_sha256, write_atomic
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-KINDS = {"prior": "priors", "identity": "identities", "trunk": "speech"}
+KINDS = {"prior": "priors", "identity": "identities", "backbone": "speech"}
+OLDER_KINDS = {"trunk": "backbone"}  # what older checkpoints say
 
 _HUB_REPO = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 
@@ -32,7 +34,7 @@ def checkpoint_root() -> Path:
 
 
 def list_checkpoints(kind: str) -> list[str]:
-    """Names of the shipped checkpoints of `kind` ("prior", "identity" or "trunk"), sorted."""
+    """Names of the shipped checkpoints of `kind` ("prior", "identity" or "backbone"), sorted."""
     folder = checkpoint_root() / KINDS[kind]
     if not folder.is_dir():
         return []
@@ -95,6 +97,8 @@ def read_config(folder: str | Path, kind: str) -> dict[str, Any]:
         raise UserError(f"'{folder}' is not a checkpoint: {CONFIG_FILE} is missing.") from error
     except (OSError, ValueError) as error:
         raise UserError(f"'{path}' is damaged: it is not readable JSON.") from error
+    if isinstance(config, dict) and config.get("kind") in OLDER_KINDS:
+        config["kind"] = OLDER_KINDS[config["kind"]]
     if not isinstance(config, dict) or config.get("kind") != kind:
         found = config.get("kind") if isinstance(config, dict) else None
         raise UserError(f"'{folder}' is not a checkpoint of kind '{kind}' (it says '{found}').")
@@ -191,26 +195,3 @@ def write_checkpoint(
     except OSError as error:
         raise UserError(f"'{folder}' cannot be written: {error.strerror or error}.") from error
     return folder
-
-
-def write_atomic(path: str | Path, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, never sees half of it."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def file_sha256(path: str | Path) -> str:
-    """Hex digest of a file; part of a child's config as its parent's hash."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

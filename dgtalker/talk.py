@@ -7,14 +7,14 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dgtalker.audio.loading import load_audio
 from dgtalker.camera import Camera, camera_path, orbit_camera
 from dgtalker.errors import UserError
-from dgtalker.expression import ExpressionSettings
 from dgtalker.identity import Identity
-from dgtalker.media import VideoWriter
-from dgtalker.performance import Performance, check_edits
-from dgtalker.session import MAX_SIZE, Session, SessionCamera, Sound
+from dgtalker.media.audio import load_audio
+from dgtalker.media.video import VideoWriter
+from dgtalker.performance.curves import Performance, check_edits
+from dgtalker.performance.expression import ExpressionSettings
+from dgtalker.performance.session import MAX_SIZE, Session, SessionCamera, Sound
 
 CameraChoice = str | Camera | tuple[float, ...]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dgtalker.audio.loading import load_audio
 from dgtalker.camera import orbit_camera
 from dgtalker.identity import Identity, list_identities
-from dgtalker.performance import Performance
+from dgtalker.media.audio import load_audio
+from dgtalker.performance.curves import Performance
 from dgtalker.render import render_frame
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-for folder in (ROOT, ROOT / "tests"):  # the package, and helpers such as fake_identity
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
 
 
 def find_shared() -> Path | None:
@@ -42,7 +38,7 @@ def face_landmarker(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def fake_identity(tmp_path_factory) -> Path:
     """Folder of a small identity with the right format and random weights."""
-    from fake_identity import make_fake_identity
+    from fakes.identity import make_fake_identity
 
     folder = tmp_path_factory.mktemp("checkpoints") / "identities" / "fake"  # a valid $DGTALKER_CHECKPOINTS too
     make_fake_identity(folder)

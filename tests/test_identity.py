@@ -6,12 +6,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from fakes.identity import SPLATS, make_fake_identity
 from safetensors.torch import load_file
 
 from dgtalker.errors import UserError
 from dgtalker.identity import Identity
 from dgtalker.pretrained import write_checkpoint
-from tests.fake_identity import SPLATS, make_fake_identity
 
 
 @pytest.fixture()

@@ -5,13 +5,13 @@ import os
 import numpy as np
 import pytest
 import soundfile
-from fake_speech import RATE, syllables
+from fakes.speech import RATE, syllables
 
 from dgtalker.camera import orbit_camera
 from dgtalker.errors import UserError
 from dgtalker.identity import Identity
-from dgtalker.media import probe, read_video
-from dgtalker.performance import Performance, check_edits, parse_edits, time_code
+from dgtalker.media.video import probe, read_video
+from dgtalker.performance.curves import Performance, check_edits, parse_edits, time_code
 from dgtalker.talk import talk, talk_frames
 
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dgtalker.audio.loading import FPS, SAMPLE_RATE, load_audio, num_frames
-from dgtalker.audio.weights import find_whisper
+from dgtalker.audio.whisper_weights import find_whisper
 from dgtalker.errors import UserError
+from dgtalker.media.audio import FPS, SAMPLE_RATE, load_audio, num_frames
 
 __all__ = [
     "FEATURE_DIMS",

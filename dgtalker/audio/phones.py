@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dgtalker.audio.loading import SAMPLE_RATE, load_audio
 from dgtalker.errors import UserError
+from dgtalker.media.audio import SAMPLE_RATE, load_audio
 
 ALGORITHM = 1  # raise it when the same recording would give other timings
 CLOSED = frozenset(("P", "B", "M"))  # the lips meet, in every accent and every context

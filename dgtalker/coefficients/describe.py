@@ -23,16 +23,16 @@ import torch
 from torch import Tensor
 
 from dgtalker.camera import Camera, orbit_camera
-from dgtalker.coefficients.card import with_coefficients
 from dgtalker.coefficients.motions import MIXED, Match, named_motions, recognise
-from dgtalker.coefficients.order import reorder
-from dgtalker.coefficients.strip import CELL, LEFT, STEPS, TOP, draw_strip, portrait
-from dgtalker.coefficients.texels import Texels, find_texels
+from dgtalker.coefficients.reorder import reorder
+from dgtalker.coefficients.texel_matching import Texels, find_texels
 from dgtalker.errors import UserError
 from dgtalker.evaluation.leakage import States, leakage
-from dgtalker.evaluation.metrics import EYES, INNER_PAIRS
 from dgtalker.head.template import HeadTemplate
 from dgtalker.identity import CARD_FILE, Identity
+from dgtalker.metrics import EYES, INNER_PAIRS
+from dgtalker.report.cards.coefficients import with_coefficients
+from dgtalker.report.contact_sheets.coefficients import CELL, LEFT, STEPS, TOP, draw_strip, portrait
 
 STEP = 2.0  # standard deviations either way at which motion is measured
 MILLIMETRES = 100.0  # of a decimetre
@@ -116,8 +116,8 @@ def describe(identity: Identity, ranges: np.ndarray | None = None, progress: Pro
 
 def measure_motion(identity: Identity) -> Motion:
     """Displacements of all coefficients between -2 and 2 standard deviations, halved to one."""
+    from dgtalker.head.splats import visibility
     from dgtalker.render import render
-    from dgtalker.training.splats import visibility
 
     head, size = identity.head, identity.n_exp + identity.n_lip
     rest = head(torch.zeros(size, device=identity.device))
@@ -279,7 +279,7 @@ def voice_ranges(identity: Identity) -> np.ndarray:
     Raises UserError if there are none, or their features cannot be had.
     """
     from dgtalker.audio.features import extract_features
-    from dgtalker.audio.loading import FPS, load_audio
+    from dgtalker.media.audio import FPS, load_audio
 
     voices = sorted(EXAMPLES.glob("*.flac"))
     if not voices:

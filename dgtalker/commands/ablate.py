@@ -13,7 +13,7 @@ def configure(parser):
     )
     parser.add_argument("--variants", dest="only", metavar="A,B", default="", help="run these alone; default: all")
     parser.add_argument("--prior", metavar="NAME", help="that the identity was made from; default: the shipped one")
-    parser.add_argument("--trunk", metavar="NAME", help="speech trunk to start from, as in create-identity")
+    parser.add_argument("--backbone", "--trunk", metavar="NAME", help="speech backbone to start from, as in create-identity")
     parser.add_argument("--preset", choices=["cpu", "gpu"], default="cpu", help="settings that the variants change")
     parser.add_argument("--clips", type=int, default=20, help="at most so many held-out clips, default 20")
     parser.add_argument("--face-landmarker", metavar="FILE", help="MediaPipe face_landmarker.task")
@@ -23,14 +23,14 @@ def run(args) -> None:
     output = common.check_output_folder(args.output)
     from pathlib import Path
 
-    from dgtalker.training.ablation import AblationConfig, ablate
-    from dgtalker.training.ablation_table import markdown
+    from dgtalker.training.ablation.run import AblationConfig, ablate
+    from dgtalker.training.ablation.table import markdown
 
     config = AblationConfig(
         variants=Path(args.variants),
         work=Path(args.work),
         prior=args.prior,
-        trunk=args.trunk,
+        backbone=args.backbone,
         only=tuple(name for name in args.only.split(",") if name),
         preset=args.preset,
         clips=args.clips,

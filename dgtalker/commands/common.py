@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dgtalker.errors import UserError
-from dgtalker.finite import finite
+from dgtalker.files import json_safe
 
 MAX_SIZE = 2048
 
@@ -138,4 +138,4 @@ class Progress:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout; numbers that are not finite become null."""
-    print(json.dumps(finite(value), indent=2))
+    print(json.dumps(json_safe(value), indent=2))

@@ -10,9 +10,9 @@ def configure(parser):
         "--prior", metavar="NAME", help="shipped name, folder or hub repository; default: the shipped one"
     )
     parser.add_argument(
-        "--trunk",
+        "--backbone", "--trunk",
         metavar="NAME",
-        help="speech trunk that the lips start from: shipped name, folder or hub repository, or none; default: the "
+        help="speech backbone that the lips start from: shipped name, folder or hub repository, or none; default: the "
         "shipped one",
     )
     parser.add_argument("--preset", choices=["cpu", "gpu"], default="cpu")
@@ -26,7 +26,7 @@ def configure(parser):
 
 def run(args) -> None:
     output = common.check_output_folder(args.output)
-    from dgtalker.training.create_identity import Card, create_identity
+    from dgtalker.training.identity.create import Card, create_identity
 
     given = {
         key: getattr(args, key) for key in ("name", "title", "source", "attribution", "license") if getattr(args, key)
@@ -40,6 +40,6 @@ def run(args) -> None:
             resume=args.resume,
             progress=progress,
             card=Card(**given),
-            trunk=args.trunk,
+            backbone=args.backbone,
         )
     print(f"{args.output}: {identity.name}, {identity.n_exp} expression and {identity.n_lip} lip coefficients")

@@ -45,8 +45,8 @@ def run(args) -> None:
     frames = args.frames and common.check_output_folder(args.frames)
     page = args.report and common.check_output_file(args.report, (".html", ".htm"))
     from dgtalker.evaluation import EvaluationConfig, evaluate
-    from dgtalker.evaluation.exhibits import Exhibits
     from dgtalker.identity import Identity
+    from dgtalker.report.figures import ReportFigures
     from dgtalker.video.dataset import Dataset
 
     identity = Identity.from_pretrained(args.identity, revision=args.revision)
@@ -60,13 +60,13 @@ def run(args) -> None:
         baselines=Path(args.baselines) if args.baselines else None,
         sheets=frames or None,
     )
-    exhibits = Exhibits()
+    report_figures = ReportFigures()
     with common.Progress("evaluate") as progress:
-        report = evaluate(identity, dataset, config, progress=progress, exhibits=exhibits)
+        report = evaluate(identity, dataset, config, progress=progress, report_figures=report_figures)
     if page:
-        from dgtalker.evaluation.page import write_page
+        from dgtalker.report.html import write_page
 
-        write_page(page, report, exhibits, title=identity.title)
+        write_page(page, report, report_figures, title=identity.title)
     if args.json:
         common.print_json(report)
         return

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from dgtalker.assets import find_asset
 from dgtalker.commands import common
-from dgtalker.material import find_material
 
 
 def configure(parser):
@@ -27,7 +27,7 @@ def run(args) -> None:
 
     config = PriorReportConfig(
         prior=args.prior,
-        makehuman=Path(args.makehuman) if args.makehuman else find_material("data", "makehuman"),
+        makehuman=Path(args.makehuman) if args.makehuman else find_asset("data", "makehuman"),
         output=output,
         work=Path(args.work) if args.work else None,
         people=args.people,

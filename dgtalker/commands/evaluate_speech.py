@@ -1,10 +1,10 @@
-"""evaluate-speech TRUNK SOURCE... [--json]"""
+"""evaluate-speech BACKBONE SOURCE... [--json]"""
 
 from dgtalker.commands import common
 
 
 def configure(parser):
-    parser.add_argument("trunk", help="shipped name, folder or hub repository")
+    parser.add_argument("backbone", help="shipped name, folder or hub repository")
     parser.add_argument("films", nargs="+", metavar="SOURCE", help="data sets, or folders of films, of people speaking")
     parser.add_argument("--face-landmarker", metavar="FILE", help="MediaPipe face_landmarker.task")
     parser.add_argument("--revision", help="of a hub repository")
@@ -12,12 +12,12 @@ def configure(parser):
 
 
 def run(args) -> None:
-    from dgtalker.evaluation.speech import evaluate_speech
-    from dgtalker.navigation.trunk import load_trunk
+    from dgtalker.evaluation.speech_backbone import evaluate_speech
+    from dgtalker.navigation.speech_backbone import load_backbone
 
-    trunk = load_trunk(args.trunk, args.revision)
+    backbone = load_backbone(args.backbone, args.revision)
     with common.Progress("evaluate-speech") as progress:
-        figures = evaluate_speech(trunk, args.films, args.face_landmarker, progress)
+        figures = evaluate_speech(backbone, args.films, args.face_landmarker, progress)
     if args.json:
         common.print_json(figures)
         return

@@ -13,7 +13,7 @@ def configure(parser):
 def run(args) -> None:
     output = common.check_output_file(args.output, (".ply",))
     from dgtalker.identity import Identity
-    from dgtalker.performance import check_edits, parse_edits
+    from dgtalker.performance.curves import check_edits, parse_edits
 
     settings = parse_edits(args.settings)
     identity = Identity.from_pretrained(args.identity, revision=args.revision)

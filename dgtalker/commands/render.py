@@ -20,7 +20,7 @@ def run(args) -> None:
 
     from dgtalker.camera import orbit_camera
     from dgtalker.identity import Identity
-    from dgtalker.performance import check_edits, parse_edits
+    from dgtalker.performance.curves import check_edits, parse_edits
     from dgtalker.render import render_frame
 
     camera = orbit_camera(args.yaw, args.pitch, args.size, zoom=args.zoom)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from dgtalker.assets import find_asset
 from dgtalker.commands import common
-from dgtalker.material import find_material
 
 
 def configure(parser):
@@ -35,17 +35,17 @@ def run(args) -> None:
     folder = common.check_output_folder(args.folder)
     from dgtalker.errors import UserError
     from dgtalker.head.template import HeadTemplate
-    from dgtalker.training.common import stop_on_interrupt
-    from dgtalker.training.people_cache import PeopleConfig, SyntheticPeople
-    from dgtalker.training.people_folder import open_people
-    from dgtalker.training.people_making import make_people, wanted_people
-    from dgtalker.training.recorded_expressions import recorded_expressions
+    from dgtalker.people.cache import PeopleConfig, SyntheticPeople
+    from dgtalker.people.folder import open_people
+    from dgtalker.people.making import make_people, wanted_people
+    from dgtalker.people.recorded_expressions import recorded_expressions
+    from dgtalker.resumable import stop_on_interrupt
 
     for name in ("expressions", "views", "workers"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"--{name} must be at least 1, not {getattr(args, name)}.")
     wanted = wanted_people(args.people, args.captured, args.held_out)
-    makehuman = Path(args.makehuman) if args.makehuman else find_material("data", "makehuman")
+    makehuman = Path(args.makehuman) if args.makehuman else find_asset("data", "makehuman")
     if makehuman is None:
         raise UserError("Synthetic people need --makehuman, the folder with MakeHuman's skins, hair and eyes.")
     config = PeopleConfig(args.seed, args.map_size, args.image_size, args.expressions, args.views)

@@ -34,8 +34,8 @@ def run(args) -> None:
     import numpy as np
 
     from dgtalker.people.assets import PersonAssets
-    from dgtalker.people.performances import read_performance, synthesize_performance
     from dgtalker.people.person import sample_person
+    from dgtalker.people.talking_videos import read_performance, synthesize_performance
     from dgtalker.people.views import capture_views
     from dgtalker.video.landmarks import Landmarker, block_metrics
     from dgtalker.video.source import list_videos

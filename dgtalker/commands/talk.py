@@ -49,7 +49,7 @@ def run(args) -> None:
     table = args.save_coefficients and common.check_output_file(args.save_coefficients, (".csv",))
     saved = args.save_session and common.check_output_file(args.save_session, (".json",))
     from dgtalker.identity import Identity
-    from dgtalker.performance import parse_edits
+    from dgtalker.performance.curves import parse_edits
     from dgtalker.talk import talk, talk_session
 
     edits = parse_edits(args.settings)
@@ -84,8 +84,8 @@ def run(args) -> None:
 
 def _settings(args):
     """The options of the upper face."""
-    from dgtalker.blinks import RATE, parse_schedule
-    from dgtalker.expression import ExpressionSettings
+    from dgtalker.performance.blinks import RATE, parse_schedule
+    from dgtalker.performance.expression import ExpressionSettings
 
     rate = RATE if args.blink_rate is None else args.blink_rate
     return ExpressionSettings(parse_schedule(args.blinks, files=True), rate, args.seed or 0, args.variant or 0)
@@ -99,7 +99,7 @@ def _read_session(args):
         only = Path(args.identity)
         if only.is_file() or (only.suffix[1:].isalpha() and not only.is_dir()):  # a name with an ending is no identity
             args.identity, args.audio = None, args.identity
-    from dgtalker.session import Session
+    from dgtalker.performance.session import Session
 
     session = Session.load(common.check_input_file(args.session, "session"))
     given = [o for o in ("blinks", "blink_rate", "variant", "seed") if getattr(args, o) is not None]

@@ -6,8 +6,8 @@ On several processes or GPUs: torchrun --nproc-per-node N -m dgtalker train-prio
 import math
 from pathlib import Path
 
+from dgtalker.assets import find_asset
 from dgtalker.commands import common
-from dgtalker.material import find_material
 
 TIME_BOXES = ("people_minutes", "uv_minutes", "view_minutes")
 
@@ -49,13 +49,13 @@ def configure(parser):
 def run(args) -> None:
     output = common.check_output_folder(args.output)
     from dgtalker.errors import UserError
-    from dgtalker.training.ranks import share_cores, world_size
+    from dgtalker.training.prior.distributed import share_cores, world_size
 
     share_cores()  # before numba is imported
-    from dgtalker.training.prior import train_prior
-    from dgtalker.training.prior_config import PriorConfig
+    from dgtalker.training.prior.config import PriorConfig
+    from dgtalker.training.prior.train import train_prior
 
-    makehuman = Path(args.makehuman) if args.makehuman else find_material("data", "makehuman")
+    makehuman = Path(args.makehuman) if args.makehuman else find_asset("data", "makehuman")
     changes = {"resume": args.resume, "seed": args.seed, "makehuman": makehuman, "precision": args.precision}
     if args.people:
         changes["people_folder"] = common.check_output_folder(args.people)

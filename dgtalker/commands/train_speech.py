@@ -43,11 +43,11 @@ def run(args) -> None:
     if args.work:
         common.check_output_folder(args.work)
     from dgtalker.errors import UserError
-    from dgtalker.evaluation.speech import evaluate_speech
-    from dgtalker.training.common import Log
-    from dgtalker.training.speech import SpeechConfig, save_trunk, train_speech
-    from dgtalker.training.speech_card import speech_card
-    from dgtalker.training.stages import Stage
+    from dgtalker.evaluation.speech_backbone import evaluate_speech
+    from dgtalker.report.cards.speech import speech_card
+    from dgtalker.resumable import Log
+    from dgtalker.training.speech.train import SpeechConfig, save_backbone, train_speech
+    from dgtalker.training.stage import Stage
 
     changes = {"feature_kind": args.features, "seed": args.seed}
     for name, least in (("changes", 0), ("steps", 1)):
@@ -59,7 +59,7 @@ def run(args) -> None:
         changes["minutes"] = common.positive_minutes(args.max_minutes)
     work = Path(args.work) if args.work else output.resolve().with_name(output.resolve().name + ".work")
     with common.Progress("train-speech") as progress:
-        trunk, trained_on = train_speech(
+        backbone, trained_on = train_speech(
             args.clips,
             args.speech,
             args.voices,
@@ -68,9 +68,11 @@ def run(args) -> None:
             args.face_landmarker,
             Stage("train-speech", Log(work / "log.jsonl"), progress),
         )
-        figures = evaluate_speech(trunk, args.held_out, args.face_landmarker)
+        figures = evaluate_speech(backbone, args.held_out, args.face_landmarker)
     trained_on |= {"source": args.source, "attribution": args.attribution}
-    save_trunk(trunk, output, trained_on, figures, speech_card(output.resolve().name, trunk, trained_on, figures))
+    save_backbone(
+        backbone, output, trained_on, figures, speech_card(output.resolve().name, backbone, trained_on, figures)
+    )
     if args.json:
         common.print_json(figures)
         return

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dgtalker.errors import UserError
-from dgtalker.evaluation.anchors import find_anchors
-from dgtalker.evaluation.driving import HeldOut, render_clip
+from dgtalker.evaluation.attached_landmarks import attach_landmarks
+from dgtalker.evaluation.held_out import HeldOut, render_clip
 from dgtalker.evaluation.landmark_leakage import measure_landmark_leakage
-from dgtalker.evaluation.leakage import measure_leakage, met_states
+from dgtalker.evaluation.leakage import measure_leakage, sample_states
 from dgtalker.evaluation.self_driven import compare, summarise
 from dgtalker.evaluation.swap import measure_swap
 
 if TYPE_CHECKING:
-    from dgtalker.evaluation.truth import Truth
+    from dgtalker.evaluation.ground_truth import GroundTruth
     from dgtalker.identity import Identity
 
 BASELINES = ("one_basis", "no_mask", "no_swap", "own_branch")  # names of an ablation's variants
@@ -36,7 +36,7 @@ def find_baselines(folder: Path) -> dict[str, Identity]:
 
 
 def measure_variant(
-    held: HeldOut, truths: Mapping[str, Truth], seed: int, report: Callable[[str], None] = lambda message: None
+    held: HeldOut, truths: Mapping[str, GroundTruth], seed: int, report: Callable[[str], None] = lambda message: None
 ) -> dict:
     """self_driven.summarise's figures, leakage in pixels and in landmarks (totals and 2x2 matrix), and swap.
 
@@ -50,10 +50,10 @@ def measure_variant(
         found = held.faces(made)
         rows.append(compare(clip.name, list(clip.images.numpy()), made, truth.landmarks, found, truth.phones))
     report("leakage")
-    states, cameras = met_states(held, seed)
+    states, cameras = sample_states(held, seed)
     leaks = measure_leakage(held, states, cameras)
-    anchors = find_anchors(held.identity, held.faces)
-    in_landmarks = measure_landmark_leakage(held, states, cameras, anchors)
+    attached = attach_landmarks(held.identity, held.faces)
+    in_landmarks = measure_landmark_leakage(held, states, cameras, attached)
     report("swap")
     return {
         **summarise(rows, truths.values()),

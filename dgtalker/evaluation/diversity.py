@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from dgtalker.evaluation import metrics
-from dgtalker.evaluation.anchors import Anchors, project
-from dgtalker.evaluation.driving import HeldOut, draw
-from dgtalker.evaluation.exhibits import Strip, spread
-from dgtalker.evaluation.stage import Stage
+from dgtalker import metrics
+from dgtalker.evaluation.attached_landmarks import AttachedLandmarks, project
+from dgtalker.evaluation.fixed_view import FixedView
+from dgtalker.evaluation.held_out import HeldOut, draw
+from dgtalker.report.figures import Strip, evenly_spaced
 
 VARIANTS = 4
 CLIPS = 2
@@ -16,7 +16,7 @@ STRIDE = 3  # every so many frames
 COLUMNS = 8  # of the strip
 
 
-def measure_diversity(held: HeldOut, stage: Stage, anchors: Anchors | None) -> dict:
+def measure_diversity(held: HeldOut, fixed_view: FixedView, attached: AttachedLandmarks | None) -> dict:
     """upper_px, lower_px: standard deviation across variants of the landmarks, pixels at 256, by the head's geometry;
     upper_motion_px: of the upper ones over time, for comparison. upper_change, lower_change: mean grey levels between
     variants under the masks; lip_motion_ratio: the latter against speech. lip_coefficients_moved: largest difference.
@@ -31,31 +31,35 @@ def measure_diversity(held: HeldOut, stage: Stage, anchors: Anchors | None) -> d
         first = variants[0]
         found["lip_coefficients_moved"] += [float(abs(v.a_lip - first.a_lip).max()) for v in variants[1:]]
         times = range(0, len(first), STRIDE)
-        frames = [[draw(held.identity, v.a_exp[t], v.a_lip[t], stage.camera) for t in times] for v in variants]
+        frames = [[draw(held.identity, v.a_exp[t], v.a_lip[t], fixed_view.camera) for t in times] for v in variants]
         for made in frames[1:]:
             for a, b in zip(made, frames[0], strict=True):
-                found["upper_change"].append(metrics.region_change(a, b, stage.upper))
-                found["lower_change"].append(metrics.region_change(a, b, stage.lower))
-        if anchors is not None:
-            moved = np.stack([[_landmarks(held, anchors, stage, v, t) for t in times] for v in variants])  # [V,T,L,2]
-            upper, lower = anchors.halves(np.moveaxis(moved, 2, 0))  # [L,V,T,2]
+                found["upper_change"].append(metrics.region_change(a, b, fixed_view.upper))
+                found["lower_change"].append(metrics.region_change(a, b, fixed_view.lower))
+        if attached is not None:
+            moved = np.stack(
+                [[_landmarks(held, attached, fixed_view, v, t) for t in times] for v in variants]
+            )  # [V,T,L,2]
+            upper, lower = attached.halves(np.moveaxis(moved, 2, 0))  # [L,V,T,2]
             for key, half in (("upper_px", upper), ("lower_px", lower)):
                 found[key].append(float(np.linalg.norm(half.std(axis=1), axis=-1).mean()))
             found["upper_motion_px"].append(float(np.linalg.norm(upper.std(axis=2), axis=-1).mean()))
         if number == 0:
-            picks = spread(len(frames[0]), COLUMNS)
+            picks = evenly_spaced(len(frames[0]), COLUMNS)
             rows = {f"variant {n}": [made[i] for i in picks] for n, made in enumerate(frames)}
-            held.exhibits.show("diversity", Strip(f"The same sound ({clip.name}), variants of the upper face", rows))
+            held.report_figures.add(
+                "diversity", Strip(f"The same sound ({clip.name}), variants of the upper face", rows)
+            )
     figures = {key: metrics.mean(values) for key, values in found.items()}
     figures["lip_coefficients_moved"] = max(found["lip_coefficients_moved"])
-    figures["lip_motion_ratio"] = metrics.over(figures["lower_change"], stage.spread)
+    figures["lip_motion_ratio"] = metrics.over(figures["lower_change"], fixed_view.mouth_change)
     return {**figures, "variants": VARIANTS, "clips": len(clips)}
 
 
 def _variants(held: HeldOut, clip) -> list:
-    from dgtalker.audio.loading import load_audio
-    from dgtalker.expression import ExpressionSettings
-    from dgtalker.performance import Performance
+    from dgtalker.media.audio import load_audio
+    from dgtalker.performance.curves import Performance
+    from dgtalker.performance.expression import ExpressionSettings
 
     samples = load_audio(clip.audio_path)
     return [
@@ -64,6 +68,6 @@ def _variants(held: HeldOut, clip) -> list:
     ]
 
 
-def _landmarks(held: HeldOut, anchors: Anchors, stage: Stage, performance, t: int) -> np.ndarray:
+def _landmarks(held: HeldOut, attached: AttachedLandmarks, fixed_view: FixedView, performance, t: int) -> np.ndarray:
     means = held.identity.frame(performance.a_exp[t], performance.a_lip[t]).means.numpy()
-    return project(anchors.places(means), stage.camera)[0] * metrics.SIZE / stage.camera.height
+    return project(attached.places(means), fixed_view.camera)[0] * metrics.SIZE / fixed_view.camera.height

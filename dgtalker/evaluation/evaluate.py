@@ -19,22 +19,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dgtalker.errors import UserError
-from dgtalker.evaluation.anchors import find_anchors
+from dgtalker.evaluation.attached_landmarks import attach_landmarks
 from dgtalker.evaluation.baselines import BASELINES, NO_FOLDER, find_baselines, measure_variant
 from dgtalker.evaluation.blink import measure_blink
 from dgtalker.evaluation.diversity import measure_diversity
-from dgtalker.evaluation.driving import FaceReading, HeldOut, draw, render_clip
-from dgtalker.evaluation.exhibits import Curves, Exhibits, Strip, spread
+from dgtalker.evaluation.fixed_view import FixedView
+from dgtalker.evaluation.ground_truth import GroundTruth
+from dgtalker.evaluation.held_out import FaceReading, HeldOut, draw, render_clip
 from dgtalker.evaluation.landmark_leakage import measure_landmark_leakage
-from dgtalker.evaluation.leakage import measure_leakage, met_states
+from dgtalker.evaluation.leakage import measure_leakage, sample_states
+from dgtalker.evaluation.other_voices import HEADLINES, OtherVoicesConfig, find_recordings, measure_other_voices
 from dgtalker.evaluation.provenance import dataset_hash, identity_hash
 from dgtalker.evaluation.self_driven import compare, summarise
+from dgtalker.evaluation.side_views import measure_views
 from dgtalker.evaluation.silence import measure_silence
-from dgtalker.evaluation.stage import Stage
 from dgtalker.evaluation.swap import measure_swap
-from dgtalker.evaluation.truth import Truth
-from dgtalker.evaluation.unseen import HEADLINES, UnseenConfig, find_recordings, unseen_audio
-from dgtalker.evaluation.views import measure_views
+from dgtalker.report.figures import Curves, ReportFigures, Strip, evenly_spaced
 
 if TYPE_CHECKING:
     from dgtalker.identity import Identity
@@ -66,7 +66,7 @@ def evaluate(
     config: EvaluationConfig | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     faces: FaceReading | None = None,
-    exhibits: Exhibits | None = None,
+    report_figures: ReportFigures | None = None,
 ) -> dict:
     """The report that `dgtalker evaluate --json` prints.
 
@@ -75,23 +75,23 @@ def evaluate(
     """
     config = config or EvaluationConfig()
     if faces is None:
-        from dgtalker.evaluation.faces import FaceReader
+        from dgtalker.evaluation.face_reader import FaceReader
 
         with FaceReader(config.face_landmarker) as reader:
-            return evaluate(identity, dataset, config, progress, reader, exhibits)
+            return evaluate(identity, dataset, config, progress, reader, report_figures)
     started = time.perf_counter()
     if config.clips < 1:
         raise UserError(f"At least one clip must be evaluated, not {config.clips}.")
     if config.truth and not Path(config.truth).is_dir():
         raise UserError(f"The folder of true pictures {config.truth} does not exist.")
     strips = config.sheets and Path(config.sheets, "phones")
-    unheard = UnseenConfig(face_landmarker=config.face_landmarker, seed=config.seed, strips=strips)
+    unheard = OtherVoicesConfig(face_landmarker=config.face_landmarker, seed=config.seed, strips=strips)
     if config.voices:  # what is wrong with them is said before the work
         find_recordings(config.voices, unheard.recordings)
     variants = find_baselines(Path(config.baselines)) if config.baselines else {}
     picks = np.unique(np.linspace(0, len(dataset) - 1, min(config.clips, len(dataset))).round().astype(int))
     clips = [dataset.clip(int(i)) for i in picks]
-    held = HeldOut.of(identity, dataset, clips, faces, exhibits or Exhibits())
+    held = HeldOut.of(identity, dataset, clips, faces, report_figures or ReportFigures())
     other = ("leakage", "swap", "blink and silence", "diversity", "views", "voices")
     done, steps = 0, len(clips) + len(other) + len(variants) * (len(clips) + 2)
 
@@ -106,34 +106,34 @@ def evaluate(
     rows, truths = {name: [] for name in settings}, {}
     for clip in clips:
         begin(f"clip {clip.name}")
-        truths[clip.name] = Truth.of(clip, faces)
+        truths[clip.name] = GroundTruth.of(clip, faces)
         for name, row in _compare_clip(held, clip, truths[clip.name], settings, config.sheets).items():
             rows[name].append(row)
     blocks = {name: summarise(rows[name], truths.values()) for name in settings}
 
     begin("leakage")
-    anchors = find_anchors(identity, faces)
-    states, cameras = met_states(held, config.seed)
+    attached = attach_landmarks(identity, faces)
+    states, cameras = sample_states(held, config.seed)
     leaks = measure_leakage(held, states, cameras)
-    landmark_leaks = measure_landmark_leakage(held, states, cameras, anchors)
+    landmark_leaks = measure_landmark_leakage(held, states, cameras, attached)
     begin("swap")
     swap = measure_swap(held)
     begin("blink and silence")
-    stage = Stage.of(held)
-    blink, silence = measure_blink(held, stage), measure_silence(held, stage)
+    fixed_view = FixedView.of(held)
+    blink, silence = measure_blink(held, fixed_view), measure_silence(held, fixed_view)
     begin("diversity")
-    diversity = measure_diversity(held, stage, anchors)
+    diversity = measure_diversity(held, fixed_view, attached)
     begin("views")
     views = measure_views(held, Path(config.truth) if config.truth else None)
     begin("voices")
     if config.voices:
-        unseen = unseen_audio(identity, config.voices, unheard, faces=faces, exhibits=held.exhibits)
+        unseen = measure_other_voices(identity, config.voices, unheard, faces=faces, report_figures=held.report_figures)
     else:
         unseen = {**dict.fromkeys(HEADLINES), "reason": "no recordings of other people were given: --voices DIR"}
     missing = f"{config.baselines} has no variant of this name" if config.baselines else NO_FOLDER
     baselines = {"static": blocks["static"]} | {name: {"reason": missing} for name in BASELINES}
     for name, variant in variants.items():
-        beside = HeldOut.of(variant, dataset, clips, faces, Exhibits())
+        beside = HeldOut.of(variant, dataset, clips, faces, ReportFigures())
         baselines[name] = measure_variant(beside, truths, config.seed, lambda what, name=name: begin(f"{name}: {what}"))
     begin("done")
 
@@ -163,7 +163,9 @@ def evaluate(
     return report
 
 
-def _compare_clip(held: HeldOut, clip: Clip, truth: Truth, settings: list[str], sheets: Path | None) -> dict[str, dict]:
+def _compare_clip(
+    held: HeldOut, clip: Clip, truth: GroundTruth, settings: list[str], sheets: Path | None
+) -> dict[str, dict]:
     """Figures of one clip in each of the settings."""
     real, rows = list(clip.images.numpy()), {}
     for name in settings:
@@ -174,14 +176,14 @@ def _compare_clip(held: HeldOut, clip: Clip, truth: Truth, settings: list[str], 
         if name == "self_driven":
             if sheets:
                 _write_sheet(sheets / f"{clip.name}.jpg", real, made)
-            if len(held.exhibits.strips.get("self_driven", [])) < STRIPS:
-                _show(held.exhibits, clip.name, real, made, rows[name])
+            if len(held.report_figures.strips.get("self_driven", [])) < STRIPS:
+                _show(held.report_figures, clip.name, real, made, rows[name])
     return rows
 
 
-def _show(exhibits: Exhibits, name: str, real: list, made: list, row: dict) -> None:
-    picks = spread(len(real), STRIP_COLUMNS)
-    exhibits.show(
+def _show(report_figures: ReportFigures, name: str, real: list, made: list, row: dict) -> None:
+    picks = evenly_spaced(len(real), STRIP_COLUMNS)
+    report_figures.add(
         "self_driven",
         Strip(f"Clip {name}", {"real": [real[i] for i in picks], "rendered": [made[i] for i in picks]}),
         Curves(
@@ -198,7 +200,7 @@ def _write_sheet(path: Path, real: list[np.ndarray], made: list[np.ndarray]) -> 
     """Real frames above, rendered ones below."""
     from PIL import Image
 
-    picks = spread(len(real), SHEET_COLUMNS)
+    picks = evenly_spaced(len(real), SHEET_COLUMNS)
     sheet = np.concatenate([np.concatenate([frames[i] for i in picks], axis=1) for frames in (real, made)], axis=0)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet).save(path, quality=88)

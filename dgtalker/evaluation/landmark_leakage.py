@@ -9,37 +9,37 @@ from __future__ import annotations
 
 import numpy as np
 
-from dgtalker.evaluation.anchors import Anchors, landmark_halves, project
-from dgtalker.evaluation.driving import HeldOut, draw
+from dgtalker.evaluation.attached_landmarks import AttachedLandmarks, landmark_halves, project
+from dgtalker.evaluation.held_out import HeldOut, draw
 from dgtalker.evaluation.leakage import States, probe
-from dgtalker.evaluation.metrics import SIZE
+from dgtalker.metrics import SIZE
 
 UNIT = f"pixels at {SIZE}"
 
 
-def measure_landmark_leakage(held: HeldOut, states: States, cameras: list, anchors: Anchors | None) -> dict:
+def measure_landmark_leakage(held: HeldOut, states: States, cameras: list, attached: AttachedLandmarks | None) -> dict:
     """`probe`'s figures by geometry, the detector's under "detector"; by the detector alone without anchors.
 
     landmarks: how many there are in the upper and in the lower face.
     """
     by_detector = _by_detector(held, states, cameras)
-    if anchors is None:
+    if attached is None:
         return {"by": "detector", **by_detector, "detector": None}
-    landmarks = [len(anchors.upper), len(anchors.lower)]
-    by_geometry = _by_geometry(held, states, cameras, anchors) | {"landmarks": landmarks}
+    landmarks = [len(attached.upper), len(attached.lower)]
+    by_geometry = _by_geometry(held, states, cameras, attached) | {"landmarks": landmarks}
     return {"by": "geometry", **by_geometry, "detector": by_detector}
 
 
-def _by_geometry(held: HeldOut, states: States, cameras: list, anchors: Anchors) -> dict:
+def _by_geometry(held: HeldOut, states: States, cameras: list, attached: AttachedLandmarks) -> dict:
     identity = held.identity
 
     def observe(a_exp: np.ndarray, a_lip: np.ndarray, s: int) -> np.ndarray:
-        places = anchors.places(identity.frame(a_exp, a_lip).means.numpy())
+        places = attached.places(identity.frame(a_exp, a_lip).means.numpy())
         return project(places, cameras[s])[0] * SIZE / cameras[s].height
 
     def change(before: np.ndarray, after: np.ndarray, s: int) -> np.ndarray:
         moved = np.linalg.norm(after - before, axis=-1)
-        return np.array([half.mean() for half in anchors.halves(moved)])
+        return np.array([half.mean() for half in attached.halves(moved)])
 
     return _figures(held, states, observe, change)
 

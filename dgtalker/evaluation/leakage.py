@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from dgtalker.evaluation.driving import HeldOut, draw, soft_mask
-from dgtalker.evaluation.metrics import region_change
+from dgtalker.evaluation.held_out import HeldOut, draw, soft_mask
+from dgtalker.metrics import region_change
 
 Renderer = Callable[[np.ndarray, np.ndarray, int], np.ndarray]  # a_exp [ke], a_lip [kl], state number -> uint8 [H,W,3]
 STATES = 6  # the canonical head and five met in the held-out clips
@@ -33,7 +33,7 @@ class States:
     lower: np.ndarray  # [S, H, W] in [0, 1]
 
 
-def met_states(held: HeldOut, seed: int, count: int = STATES) -> tuple[States, list]:
+def sample_states(held: HeldOut, seed: int, count: int = STATES) -> tuple[States, list]:
     """The canonical head and count - 1 moments of the held-out clips, and the camera [S] of each."""
     rng = np.random.default_rng(seed)
     exp, lip, upper, lower, cameras = [], [], [], [], []

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dgtalker import metrics
 from dgtalker.audio.phones import Phone
-from dgtalker.evaluation import articulation, metrics
-from dgtalker.evaluation.articulation import Hits
+from dgtalker.metrics import articulation
+from dgtalker.metrics.articulation import Hits
 
 if TYPE_CHECKING:
-    from dgtalker.evaluation.truth import Truth
+    from dgtalker.evaluation.ground_truth import GroundTruth
 
 KINDS = {"closure": articulation.closures, "rounding": articulation.roundings}  # /p b m/ and /u o w/
 
@@ -53,7 +54,7 @@ def compare(
     }
 
 
-def summarise(rows: list[dict], truths: Iterable[Truth] = ()) -> dict:
+def summarise(rows: list[dict], truths: Iterable[GroundTruth] = ()) -> dict:
     """Means over clips weighted by frames (pictures) or plain (correlations); the lag that serves all clips best; the
     share of all /p b m/ and /u o w/ that are seen on the lips, NaN without phones: `truths` of the clips say why."""
     weights = np.array([row["frames"] for row in rows], np.float64)

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from dgtalker.evaluation import metrics
-from dgtalker.evaluation.driving import HeldOut, draw
-from dgtalker.evaluation.stage import Stage
+from dgtalker import metrics
+from dgtalker.evaluation.fixed_view import FixedView
+from dgtalker.evaluation.held_out import HeldOut, draw
 
 SECONDS = 4.0
 
 
-def measure_silence(held: HeldOut, stage: Stage) -> dict:
+def measure_silence(held: HeldOut, fixed_view: FixedView) -> dict:
     """mouth_energy_ratio: motion energy of the mouth in silence over that in speech; median apertures in both."""
     from dgtalker.audio.features import extract_features
 
     still = np.zeros(int(SECONDS * 16000), np.float32)
     e, a = held.identity.encode(extract_features(still, held.identity.feature_kind))
-    frames = [draw(held.identity, x, y, stage.camera) for x, y in zip(e, a, strict=True)]
+    frames = [draw(held.identity, x, y, fixed_view.camera) for x, y in zip(e, a, strict=True)]
     return {
-        "mouth_energy_ratio": metrics.over(metrics.motion_energy(frames, stage.lower), stage.energy),
+        "mouth_energy_ratio": metrics.over(metrics.motion_energy(frames, fixed_view.lower), fixed_view.mouth_energy),
         "aperture": _median_aperture(held.faces(frames[:: max(len(frames) // 8, 1)])),
-        "aperture_speech": _median_aperture(held.faces(stage.speech[0])),
+        "aperture_speech": _median_aperture(held.faces(fixed_view.speech[0])),
     }
 
 

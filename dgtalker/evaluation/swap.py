@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from dgtalker.evaluation import metrics
-from dgtalker.evaluation.driving import HeldOut, draw, soft_mask
-from dgtalker.evaluation.exhibits import Strip, spread
+from dgtalker import metrics
+from dgtalker.evaluation.held_out import HeldOut, draw, soft_mask
+from dgtalker.report.figures import Strip, evenly_spaced
 
 PAIRS = 4
 STRIDE = 3  # every so many frames
@@ -57,9 +57,9 @@ def measure_swap(held: HeldOut) -> dict:
             }
         )
         if number == 0:
-            picks = spread(len(times), COLUMNS)
+            picks = evenly_spaced(len(times), COLUMNS)
             titles = {"a": f"A: {a.name}", "b": f"B: {b.name}, A's cameras", "swapped": "expression of A, lips of B"}
-            held.exhibits.show(
+            held.report_figures.add(
                 "swap", Strip("Swap", {text: [frames[name][i] for i in picks] for name, text in titles.items()})
             )
     figures = {key: metrics.mean([v for row in rows for v in row[key]]) for key in rows[0]}

@@ -21,11 +21,11 @@ from torch.nn import functional as F
 from dgtalker import pretrained
 from dgtalker.errors import UserError
 from dgtalker.gaussians import Gaussians
-from dgtalker.head.coarse import CoarseTexels
-from dgtalker.head.modulated import Synthesis
+from dgtalker.head.modulated_conv import Synthesis
 from dgtalker.head.rotations import axis_angle_to_quaternion, quaternion_multiply, quaternion_to_axis_angle
 from dgtalker.head.surface import TexelSurface
 from dgtalker.head.template import HeadTemplate
+from dgtalker.head.uv_pyramid import CoarseTexels
 
 # Channels of the residual map, in this order.
 RESIDUALS = {"offset": 3, "color": 3, "log_scale": 3, "axis_angle": 3, "logit_opacity": 1}

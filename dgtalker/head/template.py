@@ -37,7 +37,7 @@ class Atlas:
 
 @dataclass(frozen=True)
 class HeadTemplate:
-    """Mean neutral head, its bases and its UV atlas. Build with `dgtalker.head.build_template`, load with `load()`."""
+    """Mean neutral head, bases and UV atlas. `dgtalker.people.template_builder` builds it, `load()` loads it."""
 
     vertices: Tensor  # [V, 3] mean neutral head, dm
     triangles: Tensor  # [F, 3] int32
@@ -68,7 +68,9 @@ class HeadTemplate:
         """The packaged template (or another file with a .json beside it). Raises UserError if it is missing."""
         path = Path(path)
         if not path.is_file():
-            raise UserError(f"Head template {path} is missing: build it with python -m dgtalker.head.build_template.")
+            raise UserError(
+                f"Head template {path} is missing: build it with python -m dgtalker.people.template_builder."
+            )
         tensors = load_file(path)
         meta = json.loads(path.with_suffix(".json").read_text())
         scales = {"shape_basis": meta.pop("shape_scale"), "expression_basis": meta.pop("expression_scale")}

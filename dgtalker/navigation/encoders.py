@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dgtalker.navigation.trunk import ArticulationTrunk, TrunkConfig
+from dgtalker.navigation.speech_backbone import BackboneConfig, SpeechBackbone
 
 SMOOTHING_FRAMES = 8  # AD-NeRF's audio attention window
 _BEFORE = SMOOTHING_FRAMES // 2  # of them before the frame itself
@@ -72,24 +72,29 @@ class AudioEncoder(SmoothedOutput):
         return self.smooth(self.head(self.dropout(x))).mT
 
 
-class TrunkEncoder(SmoothedOutput):
-    """Raw audio features at 50 Hz -> articulation trunk -> K coefficients at 25 Hz, smoothed over 8 frames.
+class BackboneEncoder(SmoothedOutput):
+    """Raw audio features at 50 Hz -> speech backbone -> K coefficients at 25 Hz, smoothed over 8 frames.
 
-    The trunk knows what lips do; one mixing layer, seeing +-2 frames more, learns how this identity does it.
+    The backbone knows what lips do; one mixing layer, seeing +-2 frames more, learns how this identity does it.
     """
 
-    def __init__(self, trunk: TrunkConfig, hidden: int, dropout: float, outputs: int):
-        super().__init__(trunk.reach + 2)
-        self.trunk = ArticulationTrunk(trunk)
-        self.mix = nn.Conv1d(trunk.hidden + len(trunk.channels), hidden, 5, padding=2)
+    def __init__(self, backbone: BackboneConfig, hidden: int, dropout: float, outputs: int):
+        super().__init__(backbone.reach + 2)
+        self.backbone = SpeechBackbone(backbone)
+        self.mix = nn.Conv1d(backbone.hidden + len(backbone.channels), hidden, 5, padding=2)
         self.build_output(hidden, outputs)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [B, 2N, D] as they were extracted -> coefficients [B, N, K]."""
-        x = torch.cat(self.trunk(features), dim=-1).mT
+        x = torch.cat(self.backbone(features), dim=-1).mT
         x = F.leaky_relu(self.mix(self.dropout(x)), 0.1)
         return self.smooth(self.head(self.dropout(x))).mT
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        for key in [key for key in state_dict if key.startswith(f"{prefix}trunk.")]:  # its name in older checkpoints
+            state_dict[f"{prefix}backbone.{key.removeprefix(f'{prefix}trunk.')}"] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class BlinkEncoder(nn.Module):
@@ -122,13 +127,13 @@ class ExpressionEncoder(nn.Module):
 class LipEncoder(nn.Module):
     """audio -> a_lip."""
 
-    def __init__(self, config: EncoderConfig, outputs: int, trunk: TrunkConfig | None = None):
+    def __init__(self, config: EncoderConfig, outputs: int, backbone: BackboneConfig | None = None):
         super().__init__()
-        if trunk is None:
+        if backbone is None:
             self.audio = AudioEncoder(config, outputs)
         else:
-            self.audio = TrunkEncoder(trunk, config.hidden, config.dropout, outputs)
+            self.audio = BackboneEncoder(backbone, config.hidden, config.dropout, outputs)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features [B, 2N, D], normalised unless there is a trunk -> a_lip [B, N, n_lip]."""
+        """Features [B, 2N, D], normalised unless there is a backbone -> a_lip [B, N, n_lip]."""
         return self.audio(features)

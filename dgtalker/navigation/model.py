@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dgtalker.navigation.blendshapes import BASES, OrthogonalBlendshapes
 from dgtalker.navigation.encoders import EncoderConfig, ExpressionEncoder, LipEncoder
-from dgtalker.navigation.trunk import TrunkConfig
+from dgtalker.navigation.speech_backbone import BackboneConfig
 
 RANGE_MARGIN = 1.3  # encoders may leave the training range of a coefficient by this factor, noise must not go further
 
@@ -35,23 +35,25 @@ class NavigationConfig:
     reach: int = 6  # frames of audio to each side
     dropout: float = 0.1  # of the audio encoders, while training
     bases: str = "joint"  # of blendshapes.BASES: both from one QR; the others are ablations
-    trunk: TrunkConfig | None = None  # of the lip encoder; None: it hears the features themselves
+    backbone: BackboneConfig | None = None  # of the lip encoder; None: it hears the features themselves
 
     def __post_init__(self):
         assert self.bases in BASES, self.bases
-        if isinstance(self.trunk, dict):  # as config.json has it
-            object.__setattr__(self, "trunk", TrunkConfig(**self.trunk))
-        if self.trunk is not None and self.trunk.feature_dim != self.feature_dim:
-            raise ValueError("the trunk's feature_dim")
+        if isinstance(self.backbone, dict):  # as config.json has it
+            object.__setattr__(self, "backbone", BackboneConfig(**self.backbone))
+        if self.backbone is not None and self.backbone.feature_dim != self.feature_dim:
+            raise ValueError("the backbone's feature_dim")
 
     def to_dict(self) -> dict:
         """Plain values for config.json."""
-        return {**asdict(self), "trunk": self.trunk and self.trunk.to_dict()}
+        return {**asdict(self), "backbone": self.backbone and self.backbone.to_dict()}
 
     @staticmethod
     def from_dict(values: Mapping) -> NavigationConfig:
-        """From config.json, whose older form says `joint_qr` for `bases`. Raises TypeError for unknown names."""
+        """From config.json, also in its older words (`joint_qr`, `trunk`). Raises TypeError for unknown names."""
         values = dict(values)
+        if "trunk" in values:
+            values["backbone"] = values.pop("trunk")
         if "joint_qr" in values:
             values["bases"] = "joint" if values.pop("joint_qr") else "separate"
         return NavigationConfig(**values)
@@ -66,7 +68,7 @@ class Navigation(nn.Module):
         encoder = EncoderConfig(config.feature_dim, config.hidden, config.reach, config.dropout)
         self.blendshapes = OrthogonalBlendshapes(config.latent, config.n_exp, config.n_lip, config.bases)
         self.expression_encoder = ExpressionEncoder(encoder, config.n_exp)
-        self.lip_encoder = LipEncoder(encoder, config.n_lip, config.trunk)
+        self.lip_encoder = LipEncoder(encoder, config.n_lip, config.backbone)
         self.register_buffer("w_can", torch.zeros(config.latent))  # the anchor [W]
         self.register_buffer("w_scale", torch.ones(config.latent))  # per-dimension std of w (OTAvatar's scaling) [W]
         self.register_buffer("feature_mean", torch.zeros(config.feature_dim))
@@ -91,7 +93,7 @@ class Navigation(nn.Module):
 
     def lips(self, features: Tensor) -> Tensor:
         """features [B, 2N, D] -> a_lip [B, N, n_lip]."""
-        heard = self.normalise(features) if self.config.trunk is None else features  # a trunk has its own units
+        heard = self.normalise(features) if self.config.backbone is None else features  # a backbone has its own units
         return self.lip_encoder(heard) / self.unit[self.config.n_exp :]
 
     def blink(self, blink: Tensor) -> Tensor:
@@ -108,12 +110,12 @@ class Navigation(nn.Module):
         """Frames of sound before its own that a coefficient depends on."""
         return max(encoder.audio.look_behind for encoder in (self.expression_encoder, self.lip_encoder))
 
-    def encoder_groups(self, rate: float, trunk_share: float) -> list[dict]:
-        """The encoders' parameters for an optimiser; a trunk, which knows much already, at a share of the rate."""
-        trunk = [p for name, p in self.lip_encoder.named_parameters() if name.startswith("audio.trunk.")]
-        fresh = [p for name, p in self.lip_encoder.named_parameters() if not name.startswith("audio.trunk.")]
+    def encoder_groups(self, rate: float, backbone_share: float) -> list[dict]:
+        """The encoders' parameters for an optimiser; a backbone, which knows much already, at a share of the rate."""
+        backbone = [p for name, p in self.lip_encoder.named_parameters() if name.startswith("audio.backbone.")]
+        fresh = [p for name, p in self.lip_encoder.named_parameters() if not name.startswith("audio.backbone.")]
         groups = [{"params": [*self.expression_encoder.parameters(), *fresh], "lr": rate}]
-        return groups + ([{"params": trunk, "lr": trunk_share * rate}] if trunk else [])
+        return groups + ([{"params": backbone, "lr": backbone_share * rate}] if backbone else [])
 
     def normalise(self, features: Tensor) -> Tensor:
         """Features as the encoders want them: zero mean, unit variance over the training clips."""

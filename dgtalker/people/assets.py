@@ -11,12 +11,12 @@ import scipy.sparse as sp
 import torch
 
 from dgtalker.errors import UserError
-from dgtalker.head.rays import cast_rays
 from dgtalker.head.template import Atlas, HeadTemplate, rasterise_uv
 from dgtalker.people.fitted import FittedPart, read_part
 from dgtalker.people.hair import HairLayers, HairShell, HairStyle, load_styles
-from dgtalker.people.images import load_image, sample_image
 from dgtalker.people.morphs import head_morphs
+from dgtalker.people.rays import cast_rays
+from dgtalker.people.textures import load_image, sample_image
 
 SKIN_SIZE = 1024  # side of the skin textures kept in memory
 SUBSAMPLES = 4  # per texel side, when textures are averaged over a texel

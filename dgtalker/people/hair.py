@@ -9,11 +9,11 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import cKDTree
 
-from dgtalker.head.hair_shell import AROUND, DOWN, FAR, LONGEST, azimuths, column_length, shell_rays
-from dgtalker.head.rays import cast_rays
 from dgtalker.head.template import Atlas, HeadTemplate, rasterise_uv
 from dgtalker.people.fitted import FittedPart, read_part
-from dgtalker.people.images import load_image, sample_image
+from dgtalker.people.hair_shell import AROUND, DOWN, FAR, LONGEST, azimuths, column_length, shell_rays
+from dgtalker.people.rays import cast_rays
+from dgtalker.people.textures import load_image, sample_image
 
 OPAQUE = 0.35  # alpha from which hair counts as there
 UNDER_SKIN = 0.06  # hair this far below the scalp still shows: cards dip in and out

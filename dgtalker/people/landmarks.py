@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dgtalker.camera import orbit_camera
-from dgtalker.head.rays import cast_rays
 from dgtalker.head.template import TEMPLATE_PATH, HeadTemplate
 from dgtalker.people.assets import PersonAssets
 from dgtalker.people.capture import PersonRenderer
 from dgtalker.people.person import sample_person
+from dgtalker.people.rays import cast_rays
 from dgtalker.video.landmarks import Landmarker, block_metrics
 
 YAWS = (0, -40, -25, -10, 10, 25, 40)

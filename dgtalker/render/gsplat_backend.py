@@ -39,15 +39,15 @@ def render_gsplat(
         raise UserError("The gsplat backend needs the package gsplat: pip install gsplat.") from error
     # Gaussians that are not finite must not be drawn, nor reach the kernels.
     attributes = torch.cat([means, quats, scales, opacities[:, None], colors], dim=-1)
-    finite = attributes.isfinite().all(dim=-1)
+    json_safe = attributes.isfinite().all(dim=-1)
     means, quats, scales, colors = (
-        torch.where(finite[:, None], tensor, 1.0) for tensor in (means, quats, scales, colors)
+        torch.where(json_safe[:, None], tensor, 1.0) for tensor in (means, quats, scales, colors)
     )  # fmt: skip
     images, alphas, _ = rasterization(
         means,
         quats,
         scales,
-        torch.where(finite, opacities, 0.0),
+        torch.where(json_safe, opacities, 0.0),
         colors,
         view,
         intrinsics,

@@ -1,1 +1,1 @@
-"""Speech that the articulation trunk learns from: lips read off films, lips made of phones, voices made up."""
+"""Speech that the speech backbone learns from: lips read off films, lips made of phones, voices made up."""

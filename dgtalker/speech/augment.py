@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dgtalker.audio.loading import SAMPLE_RATE
+from dgtalker.media.audio import SAMPLE_RATE
 
 TRACT = (0.85, 1.3)  # formants and pitch times this: from a larger man than most to a child
 TEMPO = (0.85, 1.2)

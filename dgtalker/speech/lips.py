@@ -1,4 +1,4 @@
-"""What lips do, in numbers that any face shares: the targets of the articulation trunk."""
+"""What lips do, in numbers that any face shares: the targets of the speech backbone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgtalker.evaluation.articulation import mouth_of_landmarks
+from dgtalker.metrics.articulation import mouth_of_landmarks
 from dgtalker.video.landmarks import SCORE_NAMES
 
 MEASURED = ("aperture", "width")  # in distances of the outer eye corners, see evaluation.articulation

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dgtalker.audio.loading import FPS
 from dgtalker.audio.phones import Phone
+from dgtalker.media.audio import FPS
 
 PAUSE = "SIL"
 _SHORTEST_PAUSE = 0.03  # seconds between phones that count as a pause

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from dgtalker.expression import ExpressionSettings
     from dgtalker.gaussians import Gaussians
     from dgtalker.identity import Identity
-    from dgtalker.session import Session
-    from dgtalker.studio.keeping import Kept
+    from dgtalker.performance.expression import ExpressionSettings
+    from dgtalker.performance.session import Session
+    from dgtalker.studio.session_io import Kept
 
 log = logging.getLogger(__name__)
 LOADED_IDENTITIES = 4  # heads kept in memory
@@ -214,7 +214,7 @@ class Engine:
         camera: "front", "spiral" or "still" (the view's own). The view's sliders are added to what the audio asks for.
         kept: curves to show instead of new ones where they are those of the same audio and settings.
         """
-        from dgtalker.session import STILL, Sound
+        from dgtalker.performance.session import STILL, Sound
         from dgtalker.talk import talk
 
         video, table = folder / f"{view.identity}.mp4", folder / f"{view.identity}-coefficients.csv"

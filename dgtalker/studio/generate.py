@@ -12,8 +12,8 @@ from typing import Any
 
 from dgtalker.errors import UserError
 from dgtalker.studio.engine import Engine
-from dgtalker.studio.keeping import CAMERAS, Inputs, Kept
-from dgtalker.studio.sessions import Session
+from dgtalker.studio.session_io import CAMERAS, Inputs, Kept
+from dgtalker.studio.user_state import Session
 
 log = logging.getLogger(__name__)
 CANCELLED = "Cancelled. Your sliders and settings are as you left them."
@@ -46,7 +46,7 @@ def check_audio(path: str | None, longest: float) -> None:
     """UserError unless `path` is a readable recording of at most `longest` seconds in which something can be heard."""
     if not path:
         raise UserError("There is no audio yet: upload a file, record yourself or take an example.")
-    from dgtalker.audio.loading import load_audio
+    from dgtalker.media.audio import load_audio
 
     if abs(load_audio(path, max_seconds=longest)).max() < SILENCE:
         raise UserError("The recording is silent: check the microphone, or choose another file.")

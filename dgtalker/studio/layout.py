@@ -11,13 +11,14 @@ from typing import Any
 
 import gradio as gr
 
-from dgtalker.blinks import MAX_RATE, RATE
 from dgtalker.errors import UserError
-from dgtalker.studio import components, keeping
+from dgtalker.performance.blinks import MAX_RATE, RATE
+from dgtalker.studio import components
+from dgtalker.studio import session_io as keeping
 from dgtalker.studio.engine import Engine
 from dgtalker.studio.generate import CANCELLED, Job, Progress, run
-from dgtalker.studio.keeping import CAMERAS, SIZES, Inputs
-from dgtalker.studio.sessions import Sessions
+from dgtalker.studio.session_io import CAMERAS, SIZES, Inputs
+from dgtalker.studio.user_state import Sessions
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 EXAMPLE_LABELS = {"ljspeech-printing.flac": "A woman reading", "jfk-ask-not.flac": "A man speaking"}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dgtalker.assets import find_asset
 from dgtalker.errors import UserError
-from dgtalker.material import find_material
 
 LANDMARKS = 478
 FACE_LANDMARKER = "face_landmarker.task"
@@ -77,7 +77,7 @@ def find_model(name: str, given: str | Path | None = None) -> Path:
     cached = sorted(hub.glob(f"models--*/snapshots/*/{name}")) if hub.is_dir() else []
     if cached:
         return cached[-1]
-    if (found := find_material("models", name)) is not None:
+    if (found := find_asset("models", name)) is not None:
         return found
     raise UserError(f"The model file {name} was not found; download it from {_URLS[name]} and pass its path.")
 

@@ -20,8 +20,8 @@ import torch
 
 from dgtalker.errors import UserError
 from dgtalker.video.clips import ClipWork, PreprocessConfig, Video, analyse_all, split_all
+from dgtalker.video.crops import Drawing, draw_all, eye_blink, is_drawn, key_of, window_side
 from dgtalker.video.dataset import Dataset, DatasetInfo, read_info, write_info
-from dgtalker.video.drawing import Drawing, draw_all, eye_blink, is_drawn, key_of, window_side
 from dgtalker.video.landmarks import FACE_LANDMARKER, SCORE_NAMES, SEGMENTER, find_model
 from dgtalker.video.masks import HeadGeometry
 from dgtalker.video.source import list_videos, probe
@@ -62,7 +62,7 @@ def preprocess(
     if reference is not None:
         config = replace(config, size=reference.size, feature_kind=reference.feature_kind)
     if config.feature_kind.startswith("whisper") and feature_weights is None:
-        from dgtalker.audio.weights import find_whisper
+        from dgtalker.audio.whisper_weights import find_whisper
 
         feature_weights = find_whisper(None)  # here, because the workers have no network
     from dgtalker.head.template import HeadTemplate

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dgtalker.audio.activity import speech_activity
-from dgtalker.audio.loading import load_audio
+from dgtalker.media.audio import load_audio
 
 RATE = 16000
 

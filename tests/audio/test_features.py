@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from dgtalker.audio import features, weights
+from dgtalker.audio import features
+from dgtalker.audio import whisper_weights as weights
 from dgtalker.audio.features import FEATURE_DIMS, extract_features, log_mel, speech_gain
 from dgtalker.errors import UserError
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from dgtalker.audio import phones as module
-from dgtalker.audio.loading import load_audio
 from dgtalker.audio.phones import (
     CLOSED,
     align_phones,
@@ -17,6 +16,7 @@ from dgtalker.audio.phones import (
     recording_phones,
 )
 from dgtalker.errors import UserError
+from dgtalker.media.audio import load_audio
 
 
 @pytest.fixture(scope="module")

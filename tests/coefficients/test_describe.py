@@ -7,21 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from fakes.identity import make_fake_identity
 
 from dgtalker.camera import orbit_camera
 from dgtalker.coefficients import describe as module
-from dgtalker.coefficients.card import HEADING, with_coefficients
 from dgtalker.coefficients.describe import describe, describe_folder, distinct_names
 from dgtalker.coefficients.motions import Match, named_motions, recognise
-from dgtalker.coefficients.order import reorder
-from dgtalker.coefficients.texels import find_texels
+from dgtalker.coefficients.reorder import reorder
+from dgtalker.coefficients.texel_matching import find_texels
 from dgtalker.errors import UserError
 from dgtalker.head.baked import BakedHead
 from dgtalker.head.template import HeadTemplate
 from dgtalker.identity import STRIP_FILE, Identity
 from dgtalker.navigation.model import Navigation, NavigationConfig
 from dgtalker.render import render_frame
-from tests.fake_identity import make_fake_identity
+from dgtalker.report.cards.coefficients import HEADING, with_coefficients
 
 # What the synthetic person's coefficients do before they are described, in this order.
 EXP = (

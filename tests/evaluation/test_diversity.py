@@ -2,19 +2,19 @@
 
 import numpy as np
 import pytest
-from held_out import make_dataset, read_faces
-from test_landmark_leakage import read_faces as same_face
+from fakes.held_out import make_dataset, read_faces
 
-from dgtalker.evaluation.anchors import find_anchors
+from dgtalker.evaluation.attached_landmarks import attach_landmarks
 from dgtalker.evaluation.diversity import VARIANTS, measure_diversity
-from dgtalker.evaluation.driving import HeldOut, encode_clip
-from dgtalker.evaluation.stage import Stage
+from dgtalker.evaluation.fixed_view import FixedView
+from dgtalker.evaluation.held_out import HeldOut, encode_clip
 from dgtalker.identity import Identity
+from tests.evaluation.test_landmark_leakage import read_faces as same_face
 
 
 def test_upper_face_varies_and_lips_do_not(fake_identity, tmp_path, monkeypatch):
     soundfile = pytest.importorskip("soundfile")
-    monkeypatch.setattr("dgtalker.evaluation.anchors.REACH", 30.0)
+    monkeypatch.setattr("dgtalker.evaluation.attached_landmarks.REACH", 30.0)
     identity, dataset = (
         Identity.from_pretrained(fake_identity),
         make_dataset(tmp_path, Identity.from_pretrained(fake_identity)),
@@ -24,9 +24,9 @@ def test_upper_face_varies_and_lips_do_not(fake_identity, tmp_path, monkeypatch)
     sound = np.random.default_rng(0).normal(0, 0.1, 16000 * 2) * np.repeat(np.tile([1.0, 0.05], 4), 4000)
     soundfile.write(clip.audio_path, sound, 16000)
     held = HeldOut(identity, [clip], {clip.name: encode_clip(identity, dataset, clip)}, read_faces)
-    found = measure_diversity(held, Stage.of(held), find_anchors(identity, same_face))
+    found = measure_diversity(held, FixedView.of(held), attach_landmarks(identity, same_face))
     assert found["variants"] == VARIANTS and found["clips"] == 1
     assert found["upper_px"] > 0.05 and found["upper_change"] > 10 * found["lower_change"]
     assert found["lower_px"] == pytest.approx(0, abs=1e-4) and found["lip_coefficients_moved"] == 0
     assert found["lip_motion_ratio"] < 0.05
-    assert len(held.exhibits.strips["diversity"][0].rows) == VARIANTS
+    assert len(held.report_figures.strips["diversity"][0].rows) == VARIANTS

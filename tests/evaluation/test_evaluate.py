@@ -6,14 +6,14 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
-from fake_speech import RATE, syllables
-from held_out import FRAMES, SHORTER, make_dataset, read_faces
+from fakes.held_out import FRAMES, SHORTER, make_dataset, read_faces
+from fakes.speech import RATE, syllables
 
+from dgtalker import metrics
 from dgtalker.errors import UserError
 from dgtalker.evaluation import EvaluationConfig, evaluate
-from dgtalker.evaluation import metrics as m
-from dgtalker.evaluation.exhibits import Exhibits
 from dgtalker.identity import Identity
+from dgtalker.report.figures import ReportFigures
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,8 @@ def report(identity, tmp_path_factory):
     folder = tmp_path_factory.mktemp("set")
     dataset = make_dataset(folder, identity)
     config = EvaluationConfig(refine_cameras=True, sheets=folder / "sheets")
-    exhibits = Exhibits()
-    return evaluate(identity, dataset, config, faces=read_faces, exhibits=exhibits), folder, exhibits
+    report_figures = ReportFigures()
+    return evaluate(identity, dataset, config, faces=read_faces, report_figures=report_figures), folder, report_figures
 
 
 def test_keys_that_other_tools_read(report):
@@ -52,13 +52,13 @@ def test_keys_that_other_tools_read(report):
 
 def test_the_truth_scores_perfectly_and_the_static_head_does_not(report):
     moving, static = report[0]["self_driven"], report[0]["baselines"]["static"]
-    assert moving["psnr"] == m.PSNR_CEILING and moving["ssim"] == pytest.approx(1, abs=1e-4)
+    assert moving["psnr"] == metrics.PSNR_CEILING and moving["ssim"] == pytest.approx(1, abs=1e-4)
     assert moving["lmd_px"] == 0 and moving["aperture_r"] == pytest.approx(1) and moving["aperture_lag_frames"] == 0
     assert static["psnr"] < 60 and static["aperture_r"] == 0 and static["lmd_px"] > 0
 
 
 def test_alignment_does_no_harm_where_cameras_are_right(report):
-    assert report[0]["self_driven_refined"]["psnr"] == m.PSNR_CEILING
+    assert report[0]["self_driven_refined"]["psnr"] == metrics.PSNR_CEILING
 
 
 def test_blink_and_leakage_of_a_head_made_without_leakage(report):

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dgtalker.camera import orbit_camera
-from dgtalker.evaluation.anchors import find_anchors, landmark_halves, project
-from dgtalker.evaluation.driving import HeldOut
+from dgtalker.evaluation.attached_landmarks import attach_landmarks, landmark_halves, project
+from dgtalker.evaluation.held_out import HeldOut
 from dgtalker.evaluation.landmark_leakage import measure_landmark_leakage
 from dgtalker.evaluation.leakage import States
 from dgtalker.identity import Identity
@@ -28,14 +28,14 @@ def read_faces(pictures):
 
 @pytest.fixture
 def identity(fake_identity, monkeypatch):
-    monkeypatch.setattr("dgtalker.evaluation.anchors.REACH", 30.0)  # a few hundred splats lie far apart
+    monkeypatch.setattr("dgtalker.evaluation.attached_landmarks.REACH", 30.0)  # a few hundred splats lie far apart
     return Identity.from_pretrained(fake_identity)
 
 
-def measure(identity, anchors):
+def measure(identity, attached):
     states = States(np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32), *np.ones((2, 2, 8, 8), np.float32))
     held = HeldOut(identity, [], {}, read_faces)
-    return measure_landmark_leakage(held, states, [orbit_camera(size=64)] * 2, anchors)
+    return measure_landmark_leakage(held, states, [orbit_camera(size=64)] * 2, attached)
 
 
 def test_halves_have_lips_below_and_eyes_above():
@@ -45,14 +45,14 @@ def test_halves_have_lips_below_and_eyes_above():
 
 
 def test_anchors_lie_on_splats_of_their_half_that_face_the_camera(identity):
-    anchors = find_anchors(identity, read_faces)
-    for splats, weight in ((anchors.upper, identity.head.upper_weight), (anchors.lower, identity.head.lower_weight)):
+    attached = attach_landmarks(identity, read_faces)
+    for splats, weight in ((attached.upper, identity.head.upper_weight), (attached.lower, identity.head.lower_weight)):
         assert bool((weight[torch.from_numpy(splats)] > 0.5).all())
         assert bool((identity.head.mean_means[torch.from_numpy(splats), 2] > 0).all())
 
 
 def test_a_head_made_without_leakage_has_none(identity):
-    found = measure(identity, find_anchors(identity, read_faces))
+    found = measure(identity, attach_landmarks(identity, read_faces))
     assert found["by"] == "geometry" and found["unit"] == "pixels at 256" and min(found["landmarks"]) > 0
     assert found["lip_to_upper"] == 0 and found["exp_to_lower"] == 0
     assert found["matrix"]["change"][0][0] > 0.1 and found["matrix"]["change"][1][1] > 0.1
@@ -64,8 +64,8 @@ def test_leakage_that_was_put_in_is_found(identity):
         moved = head.basis_means[3:].norm(dim=-1).amax(dim=1)
         head.basis_means[3:] += 0.5 * moved[:, None, None] * head.upper_weight[None, :, None] * torch.eye(3)[0]
         head._arrays = None
-    anchors = find_anchors(identity, read_faces)
-    found = measure(identity, anchors)
+    attached = attach_landmarks(identity, read_faces)
+    found = measure(identity, attached)
     assert found["lip_to_upper"] > 0.3 and found["exp_to_lower"] == 0
     assert found["matrix"]["ratio"][1][0] == found["lip_to_upper"]
 
@@ -77,7 +77,7 @@ def test_without_anchors_the_detector_speaks(identity):
 
 
 def test_a_canonical_head_without_a_face_has_no_anchors(identity):
-    assert find_anchors(identity, lambda pictures: np.full((len(pictures), 478, 2), np.nan, np.float32)) is None
+    assert attach_landmarks(identity, lambda pictures: np.full((len(pictures), 478, 2), np.nan, np.float32)) is None
 
 
 def test_projection_is_the_renderers(identity):

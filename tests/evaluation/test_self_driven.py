@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from fake_speech import RATE, syllables
-from held_out import make_dataset, read_faces
+from fakes.held_out import make_dataset, read_faces
+from fakes.speech import RATE, syllables
 
 from dgtalker.audio import phones as phones_module
-from dgtalker.audio.loading import load_audio
 from dgtalker.audio.phones import Phone
 from dgtalker.evaluation import evaluate
+from dgtalker.evaluation.ground_truth import GroundTruth
 from dgtalker.evaluation.self_driven import compare, summarise
-from dgtalker.evaluation.truth import Truth
 from dgtalker.identity import Identity
+from dgtalker.media.audio import load_audio
 from dgtalker.video.dataset import Dataset
 
 FRAMES = 50
@@ -49,7 +49,7 @@ def test_the_share_of_closures_is_of_all_clips_together():
 def test_clips_without_a_transcript_count_for_nothing():
     known, unknown = row(lips(0.5, 1.5), lips(0.5, 1.5), PHONES), row(lips(0.5), lips(1.0), [])
     assert summarise([known, unknown])["closure_hit_rate"] == 1
-    figures = summarise([unknown], [Truth(lips()[1], [], "no English transcript")])
+    figures = summarise([unknown], [GroundTruth(lips()[1], [], "no English transcript")])
     assert np.isnan(figures["closure_hit_rate"]) and figures["phones"]["note"] == "no English transcript"
 
 
@@ -100,6 +100,6 @@ def test_real_clips_are_aligned(shared):
         def __len__(self):
             return 75
 
-    found = Truth.of(RealClip(), lambda pictures: np.zeros((len(pictures), 478, 2)))
+    found = GroundTruth.of(RealClip(), lambda pictures: np.zeros((len(pictures), 478, 2)))
     assert [p.label for p in found.phones if p.label in phones_module.CLOSED] == ["B", "B"] and found.note is None
     assert found.phones[-1].end <= 3.0 <= len(load_audio(source)) / 16000 + 0.1

@@ -2,12 +2,11 @@ import json
 
 import pytest
 import torch
-from fake_template import fake_template
+from fakes.template import fake_template
 
 from dgtalker import pretrained
 from dgtalker.camera import orbit_camera
 from dgtalker.errors import UserError
-from dgtalker.head.coarse import CoarseTexels
 from dgtalker.head.generator import Generator, GeneratorConfig, Mapping
 from dgtalker.head.rotations import (
     axis_angle_to_quaternion,
@@ -15,6 +14,7 @@ from dgtalker.head.rotations import (
     quaternion_multiply,
     quaternion_to_axis_angle,
 )
+from dgtalker.head.uv_pyramid import CoarseTexels
 from dgtalker.render import render
 
 TINY = GeneratorConfig(map_size=32, channels=(8, 8, 4), appearance_dim=4, hair_dim=3, z_dim=10, mapping_hidden=8)

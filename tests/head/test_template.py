@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from dgtalker.errors import UserError
-from dgtalker.head.chart import flatten
-from dgtalker.head.rays import cast_rays
 from dgtalker.head.template import HeadTemplate, rasterise_uv
+from dgtalker.people.rays import cast_rays
+from dgtalker.people.uv_unwrap import flatten
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from dgtalker.navigation.losses import (
 )
 from dgtalker.navigation.model import Navigation, NavigationConfig
 from dgtalker.navigation.warm_start import Response, initial_directions, principal_directions, projections
-from dgtalker.training.navigation import enough, rest_in_silence
+from dgtalker.training.identity.navigation import enough, rest_in_silence
 
 CONFIG = NavigationConfig(latent=10, feature_dim=6, n_exp=2, n_lip=3, hidden=8, dropout=0.0)
 

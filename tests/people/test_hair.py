@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_people import assets, needs_assets  # noqa: F401
 
 from dgtalker.camera import Camera, orbit_camera
 from dgtalker.gaussians import Gaussians
 from dgtalker.head.generator import Generator, GeneratorConfig, footprint_log_scales, texel_steps
-from dgtalker.head.hair_shell import AROUND, azimuths, column_length, shell_rays, template_lengths
+from dgtalker.people.hair_shell import AROUND, azimuths, column_length, shell_rays, template_lengths
 from dgtalker.render import render
+from tests.people.test_people import assets, needs_assets  # noqa: F401
 
 pytestmark = needs_assets
 

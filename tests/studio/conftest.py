@@ -26,7 +26,7 @@ def checkpoints(tmp_path_factory) -> Path:
     """A checkpoint root with four identities: fake (3 + 3 coefficients), named (the same, described), other (2 + 4),
     and a damaged one."""
     import torch
-    from fake_identity import fake_head, make_fake_identity
+    from fakes.identity import fake_head, make_fake_identity
 
     from dgtalker.identity import Identity
     from dgtalker.navigation.model import Navigation, NavigationConfig

@@ -10,8 +10,8 @@ import pytest
 
 from dgtalker.errors import UserError
 from dgtalker.studio.generate import Job, run
-from dgtalker.studio.keeping import Inputs, Kept
-from dgtalker.studio.sessions import Sessions
+from dgtalker.studio.session_io import Inputs, Kept
+from dgtalker.studio.user_state import Sessions
 from dgtalker.studio.view import parse_view
 
 EXP, LIP = ["exp1", "exp2"], ["lip1"]
@@ -120,8 +120,8 @@ def test_impossible_jobs_are_refused(wrong, audio):
 
 
 def test_curves_are_shown_again_only_for_the_same_inputs(tmp_path):
-    from dgtalker.expression import ExpressionSettings
-    from dgtalker.session import Session, Sound
+    from dgtalker.performance.expression import ExpressionSettings
+    from dgtalker.performance.session import Session, Sound
 
     mine, mood = Sound("a.wav", "1" * 64), Sound("b.wav", "2" * 64)
     view, plain = parse_view({"identity": "a"}, EXP, LIP), ExpressionSettings()

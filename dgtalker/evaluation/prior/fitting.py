@@ -17,14 +17,14 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from dgtalker import resumable
 from dgtalker.camera import Camera
-from dgtalker.evaluation.prior.first_guess import MAX_LATENT, FirstGuess
+from dgtalker.evaluation.prior.initialization import MAX_LATENT, FirstGuess
 from dgtalker.gaussians import Gaussians
 from dgtalker.head.generator import Generator
 from dgtalker.head.rotations import axis_angle_to_quaternion, quaternion_multiply
+from dgtalker.metrics.image_loss import image_loss
 from dgtalker.render import render
-from dgtalker.training import common
-from dgtalker.training.image_loss import image_loss
 
 # What tuning changes: name -> channels.
 CHANGES = {"color": 3, "offset": 3, "log_scale": 3, "axis_angle": 3, "logit_opacity": 1}
@@ -65,7 +65,7 @@ def picture_loss(images: Tensor, pictures: Tensor, config: FittingConfig) -> Ten
 
 def invert(
     generator: Generator, pictures: Tensor, cameras: Camera, config: FittingConfig, guess: FirstGuess | None = None,
-    cancelled: common.Cancelled = common.never,
+    cancelled: resumable.Cancelled = resumable.never,
 ) -> Tensor:  # fmt: skip
     """w [W] of the head in pictures [C,H,W,3] (0..1), all coordinates free, the generator frozen.
 
@@ -92,7 +92,7 @@ def invert(
 
 def tune(
     generator: Generator, w: Tensor, pictures: Tensor, cameras: Camera, config: FittingConfig, smooth: SmoothChange,
-    cancelled: common.Cancelled = common.never,
+    cancelled: resumable.Cancelled = resumable.never,
 ) -> Gaussians:  # fmt: skip
     """Splats [N] of the generator at w [W] after its per-texel parameters learnt pictures [C,H,W,3]."""
     with torch.no_grad():
@@ -146,9 +146,9 @@ def _descend(optimizer: torch.optim.Optimizer, loss: Tensor, rates: list[float])
     optimizer.step()
 
 
-def _stop_if(cancelled: common.Cancelled) -> None:
+def _stop_if(cancelled: resumable.Cancelled) -> None:
     if cancelled():
-        raise common.TrainingStopped("Stopped.")
+        raise resumable.TrainingStopped("Stopped.")
 
 
 class SmoothChange:

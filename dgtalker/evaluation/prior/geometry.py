@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dgtalker.gaussians import Gaussians
 from dgtalker.head.generator import Generator
-from dgtalker.training.splats import region_weights
+from dgtalker.head.splats import region_weights
 
 MILLIMETRES = 100.0  # per world unit
 FACE = 0.5  # weight of the upper or the lower face from which a texel counts as face

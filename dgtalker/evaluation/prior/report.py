@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import multiprocessing
 import os
 import time
@@ -24,21 +23,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dgtalker import pretrained
+from dgtalker import pretrained, resumable
 from dgtalker.errors import UserError
 from dgtalker.evaluation.prior import summary
-from dgtalker.evaluation.prior.detail import write_detail
-from dgtalker.evaluation.prior.first_guess import FirstGuess
+from dgtalker.evaluation.prior.close_ups import write_detail
+from dgtalker.evaluation.prior.expressiveness import face_units
 from dgtalker.evaluation.prior.fitting import FittingConfig
-from dgtalker.evaluation.prior.measure import Bench, measure_person, result_path
-from dgtalker.evaluation.prior.people import ALL_VIEWS, DETAIL_SIZE, FIT_VIEWS, SEVEN_VIEWS, UNSEEN_VIEWS
-from dgtalker.evaluation.prior.reach import face_units
-from dgtalker.evaluation.prior.sheet import choose, write_sheet
+from dgtalker.evaluation.prior.held_out import ALL_VIEWS, DETAIL_SIZE, FIT_VIEWS, SEVEN_VIEWS, UNSEEN_VIEWS
+from dgtalker.evaluation.prior.initialization import FirstGuess
+from dgtalker.evaluation.prior.person import Bench, measure_person, result_path
 from dgtalker.evaluation.prior.smoothness import interpolation
+from dgtalker.files import json_safe, write_atomic
 from dgtalker.head.generator import Generator
 from dgtalker.head.template import HeadTemplate
-from dgtalker.training import common
-from dgtalker.training.people_cache import PeopleSource, SyntheticPeople
+from dgtalker.people.cache import PeopleSource, SyntheticPeople
+from dgtalker.report.contact_sheets.prior_report import choose, write_sheet
 
 METHOD = 2  # raised when results of an earlier run must not be mixed with new ones
 TARGETS = {"inversion_db": 28.0, "tuned_db": 33.0, "gap_db": 2.0}
@@ -72,8 +71,8 @@ class PriorReportConfig:
 
 def evaluate_prior(
     config: PriorReportConfig,
-    progress: common.Progress = common.no_progress,
-    cancelled: common.Cancelled = common.never,
+    progress: resumable.Progress = resumable.no_progress,
+    cancelled: resumable.Cancelled = resumable.never,
     source: PeopleSource | None = None,
     template: HeadTemplate | None = None,
 ) -> dict:
@@ -101,7 +100,7 @@ def evaluate_prior(
     weights = pretrained.read_config(prior, "prior").get("weights_sha256", "")
     work = _work_folder(config, output, weights, source)
     numbers = range(config.first, config.first + config.people)
-    with common.stop_on_interrupt(cancelled) as stop:
+    with resumable.stop_on_interrupt(cancelled) as stop:
         guess = _first_guess(config, generator, work, progress, stop)
         missing = [n for n in numbers if not _finished(work, n)]
         report_done = Counter(progress, len(numbers), len(numbers) - len(missing))
@@ -112,7 +111,7 @@ def evaluate_prior(
                 report_done(number)
         else:
             _in_workers(config, prior, source, work, missing, report_done, stop)
-        results = [common.load_state(result_path(work, n)) for n in numbers]
+        results = [resumable.load_state(result_path(work, n)) for n in numbers]
         progress(len(numbers), len(numbers), "walks and face units")
         people = [values for _, values in results]
         latents = [tensors["w"] for tensors, _ in results[: config.walks + 1]]
@@ -178,7 +177,7 @@ def _work_folder(config: PriorReportConfig, output: Path, weights: str, source: 
 
 def _finished(work: Path, number: int) -> bool:
     try:
-        common.load_state(result_path(work, number))
+        resumable.load_state(result_path(work, number))
     except (FileNotFoundError, UserError):  # a damaged one is made again
         return False
     return True
@@ -193,9 +192,9 @@ def _details(results: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
 
 
 def _write(output: Path, report: dict, sheets: list[Tensor], details: list[dict[str, Tensor]]) -> None:
-    text = json.dumps(finite(report), indent=2) + "\n"
+    text = json.dumps(json_safe(report), indent=2) + "\n"
     try:
-        pretrained.write_atomic(output / REPORT_FILE, text.encode())
+        write_atomic(output / REPORT_FILE, text.encode())
         write_sheet(output / SHEET_FILE, sheets)
         if details[0]:
             write_detail(output / DETAIL_FILE, details)
@@ -203,17 +202,8 @@ def _write(output: Path, report: dict, sheets: list[Tensor], details: list[dict[
         raise UserError(f"'{output}' cannot be written: {error.strerror or error}.") from error
 
 
-def finite(value):
-    """JSON has no NaN: null instead."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _refresh_card(prior: Path, generator: Generator) -> None:
-    from dgtalker.training.model_card import write_card
+    from dgtalker.report.cards.prior import write_card
 
     training = pretrained.read_config(prior, "prior").get("training") or {}
     if "people" in training and "captured" in training:
@@ -237,7 +227,7 @@ def _mean_seconds(people: list[dict]) -> dict[str, float]:
 class Counter:
     """Progress in people."""
 
-    def __init__(self, progress: common.Progress, total: int, done: int):
+    def __init__(self, progress: resumable.Progress, total: int, done: int):
         self.progress, self.total, self.done = progress, total, done
         progress(done, total, "people")
 
@@ -249,28 +239,28 @@ class Counter:
 def _first_guess(config, generator, work: Path, progress, stop) -> FirstGuess:
     """From the work folder, or learnt now."""
     try:
-        tensors, _ = common.load_state(work / GUESS_FILE)
+        tensors, _ = resumable.load_state(work / GUESS_FILE)
     except (FileNotFoundError, UserError):
         try:
             guess = FirstGuess.learn(
                 generator, FIT_VIEWS, config.size, config.fitting.samples, config.seed, progress, stop
             )
-        except common.TrainingStopped:
-            raise common.TrainingStopped(STOPPED) from None
-        common.save_state(work / GUESS_FILE, {"pictures": guess.pictures, "latents": guess.latents}, {})
+        except resumable.TrainingStopped:
+            raise resumable.TrainingStopped(STOPPED) from None
+        resumable.save_state(work / GUESS_FILE, {"pictures": guess.pictures, "latents": guess.latents}, {})
         return guess
     return FirstGuess(tensors["pictures"], tensors["latents"])
 
 
-def _or_stopped(job: Callable, bench: Bench, number: int, stop: common.Cancelled) -> None:
+def _or_stopped(job: Callable, bench: Bench, number: int, stop: resumable.Cancelled) -> None:
     try:
         job(bench, number, stop)
-    except common.TrainingStopped:
-        raise common.TrainingStopped(STOPPED) from None
+    except resumable.TrainingStopped:
+        raise resumable.TrainingStopped(STOPPED) from None
 
 
 def _in_workers(
-    config, prior: Path, source: PeopleSource, work: Path, missing: list[int], done: Counter, stop: common.Cancelled
+    config, prior: Path, source: PeopleSource, work: Path, missing: list[int], done: Counter, stop: resumable.Cancelled
 ) -> None:
     """Measure `missing` people in processes of one thread each."""
     context = multiprocessing.get_context("spawn")  # torch and VTK do not survive a fork
@@ -285,7 +275,7 @@ def _in_workers(
                 for future in finished:
                     done(future.result())
                 if stop():
-                    raise common.TrainingStopped(STOPPED)
+                    raise resumable.TrainingStopped(STOPPED)
         except BrokenProcessPool as error:
             raise UserError(
                 "A worker process of evaluate-prior died, probably for lack of memory; try --workers 1."
@@ -307,7 +297,7 @@ def _start_worker(config: PriorReportConfig, prior: str, source: PeopleSource, w
     os.nice(5)
     torch.set_num_threads(1)
     generator = Generator.from_pretrained(prior)
-    guess = _first_guess(config, generator, work, common.no_progress, common.never)
+    guess = _first_guess(config, generator, work, resumable.no_progress, resumable.never)
     _bench, _halt = Bench(generator, source, guess, config.fitting, config.size, config.seed, work), halt
 
 

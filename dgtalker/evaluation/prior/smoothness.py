@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgtalker.evaluation.prior.people import cameras_of
+from dgtalker.evaluation.prior.held_out import cameras_of
 from dgtalker.head.generator import Generator
 from dgtalker.render import render
 

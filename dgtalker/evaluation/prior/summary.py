@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dgtalker.evaluation.prior.people import ALL_VIEWS, FIT_VIEWS, SEVEN_VIEWS, UNSEEN_VIEWS
+from dgtalker.evaluation.prior.held_out import ALL_VIEWS, FIT_VIEWS, SEVEN_VIEWS, UNSEEN_VIEWS
 
 FAIR_DIVISIONS = ("tone", "tone_and_sex")  # whose groups fairness is judged by
 MIN_GROUP = 3  # people; smaller groups are reported, but named neither best nor worst

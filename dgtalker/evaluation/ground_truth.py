@@ -1,0 +1,35 @@
+"""What a held-out clip really shows and says: landmarks of its real frames, and its phones as far as they are known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dgtalker.audio.phones import Phone, grid_transcript, phones_if_known
+from dgtalker.errors import UserError
+from dgtalker.media.audio import FPS
+
+if TYPE_CHECKING:
+    from dgtalker.evaluation.held_out import FaceReading
+    from dgtalker.video.dataset import Clip
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """Of one clip with T frames."""
+
+    landmarks: np.ndarray  # [T, 478, 2] pixels, NaN where no face was found
+    phones: list[Phone] = field(default_factory=list)
+    note: str | None = None  # why there are no phones
+
+    @staticmethod
+    def of(clip: Clip, faces: FaceReading) -> GroundTruth:
+        """Read the clip's frames; align its sound if its name is a GRID transcript."""
+        landmarks = faces(list(clip.images.numpy()))
+        try:
+            phones, note = phones_if_known(clip.audio_path, grid_transcript(clip.name), len(clip) / FPS)
+        except UserError as error:  # without pocketsphinx: the other figures do not need it
+            phones, note = [], str(error)
+        return GroundTruth(landmarks, phones, note)

@@ -1,0 +1,1 @@
+"""Sound and pictures in files, in and out, through ffmpeg and libsndfile."""

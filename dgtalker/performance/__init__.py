@@ -1,0 +1,1 @@
+"""What turns sound into coefficient curves over time: encoders, blinks, expression, sessions, streaming."""

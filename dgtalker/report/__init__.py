@@ -1,0 +1,1 @@
+"""What is drawn from figures: contact sheets, HTML pages, model cards."""

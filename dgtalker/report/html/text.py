@@ -1,0 +1,36 @@
+"""Text on its way into the page: escaped, and numbers as people read them."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from typing import Any
+
+from dgtalker.files import json_safe
+
+
+def escape(text: object) -> str:
+    """Anything as text that is safe in HTML and SVG, attributes included."""
+    return html.escape(str(text), quote=True)
+
+
+def figure(value: Any) -> str:
+    """A number with three useful digits; a dash for what was not measured."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", "\u202f")
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return "–"
+        size = abs(value)
+        if size < 0.0001 and size > 0:
+            return f"{value:.1e}"
+        return f"{value:.2f}" if size >= 10 else f"{value:.3f}" if size >= 0.001 or size == 0 else f"{value:.4f}"
+    return "–" if value is None else escape(value)
+
+
+def raw_json(value: Any) -> str:
+    """The report as escaped, indented JSON; numbers that are not finite become null."""
+    return escape(json.dumps(json_safe(value), indent=2, default=str))

@@ -1,0 +1,200 @@
+"""What the backbone learns from: who said what when, and what the lips did meanwhile.
+
+Lips are true on films. Any other recording borrows them: from a film in which the same words are said, along the
+phones; else from the viseme model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgtalker.audio.phones import Phone, find_transcripts, grid_transcript, recording_phones
+from dgtalker.errors import UserError
+from dgtalker.media.audio import FPS, load_audio, num_frames
+from dgtalker.speech.lips import lips_of
+from dgtalker.speech.tts import read_phones
+from dgtalker.speech.visemes import CLASSES, VisemeModel
+from dgtalker.video.dataset import Dataset
+from dgtalker.video.source import VIDEO_SUFFIXES, probe, read_frames
+
+SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
+_LEAST_SHARED = 0.6  # of the phones that two recordings of the same words must have in common to share lips
+_KIND = {label: kind for kind, labels in CLASSES.items() for label in labels}
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording."""
+
+    name: str
+    voice: str  # who speaks, as far as the folders tell
+    samples: np.ndarray  # mono [S], 16 kHz
+    text: str | None = None  # English words
+    phones: tuple[Phone, ...] = ()  # none if the words are unknown or could not be aligned
+    lips: Tensor | None = None  # [N, C] as filmed
+
+    @property
+    def frames(self) -> int:
+        return num_frames(self.samples)
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_films(
+    source: str | Path, face_landmarker: str | Path | None = None, phones: Path | None = None, aligned: bool = True
+) -> list[Utterance]:
+    """Films of people who speak, with their lips: a data set of preprocess, or a folder of films.
+
+    Words are known where the file's name is GRID's. phones: folder in which alignments are kept. aligned: False does
+    without phones. Raises UserError if there are no films, no face is found, or MediaPipe or its model is missing.
+    """
+    source = Path(source)
+    if (source / "dataset.json").is_file():
+        dataset = Dataset.open(source)
+        return [
+            _film(clip.name, source.name, clip.audio_path, lips_of(clip.landmarks, clip.scores), phones, aligned)
+            for clip in dataset
+        ]
+    paths = sorted(p for p in source.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES) if source.is_dir() else []
+    if not paths:
+        raise UserError(f"{source} is neither a data set nor a folder of films.")
+    from dgtalker.video.landmarks import FACE_LANDMARKER, Landmarker, block_metrics, find_model
+
+    model = find_model(FACE_LANDMARKER, face_landmarker)
+    block_metrics()
+    landmarker = Landmarker(model, max_faces=1)
+    try:
+        return [_film(p.stem, p.stem, p, _watch(p, landmarker), phones, aligned) for p in paths]
+    finally:
+        landmarker.close()
+
+
+def read_speech(
+    folders: Iterable[str | Path], phones: Path | None = None, progress: Progress | None = None
+) -> list[Utterance]:
+    """Recordings in folders, and in the folders in them, of which the phones are known or can be found.
+
+    NAME.phones beside NAME.wav is believed; else the transcript is aligned (see phones.find_transcripts). What has no
+    transcript, or does not hold its words, is left out. Raises UserError for a folder that is missing or has nothing.
+    """
+    found: list[Utterance] = []
+    for given in map(Path, folders):
+        if not given.is_dir():
+            raise UserError(f"There is no folder of speech {given}.")
+        before = len(found)
+        for folder in (given, *sorted(p for p in given.iterdir() if p.is_dir())):
+            texts = find_transcripts(folder)
+            paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SOUND_SUFFIXES)
+            for done, path in enumerate(paths):
+                if progress:
+                    progress(done, len(paths), f"phones of {folder.name}")
+                utterance = _recording(path, folder.name, _text_of(path, texts), phones)
+                if utterance.phones:
+                    found.append(utterance)
+        if len(found) == before:
+            raise UserError(f"The folder {given} holds no speech whose words are known (see the command's help).")
+    return found
+
+
+def _film(name: str, voice: str, sound: Path, lips: Tensor, cache: Path | None, aligned: bool) -> Utterance:
+    samples, text = load_audio(sound), grid_transcript(name)
+    return Utterance(name, voice, samples, text, _aligned(sound, text, cache, samples) if aligned else (), lips)
+
+
+def _watch(path: Path, landmarker) -> Tensor:
+    points, scores = [], []
+    for frame in read_frames(path, probe(path)):
+        faces = landmarker.detect(frame)
+        points.append(faces[0].landmarks if faces else np.full((478, 2), np.nan))
+        scores.append(faces[0].scores if faces else np.full(52, np.nan))
+    if not np.isfinite(np.array([s[0] for s in scores])).any():
+        raise UserError(f"No face was found in {path.name}.")
+    return lips_of(np.stack(points), np.stack(scores))
+
+
+def _recording(path: Path, voice: str, text: str | None, cache: Path | None) -> Utterance:
+    samples = load_audio(path)
+    exact = path.with_suffix(".phones")
+    phones = tuple(read_phones(exact)) if exact.is_file() else _aligned(path, text, cache, samples)
+    return Utterance(path.stem, voice, samples, text, phones)
+
+
+def _aligned(path: Path, text: str | None, cache: Path | None, samples: np.ndarray) -> tuple[Phone, ...]:
+    if not text:
+        return ()
+    try:
+        return tuple(recording_phones(path, text, cache, samples))
+    except UserError:  # other words, or one that no dictionary has
+        return ()
+
+
+def _text_of(path: Path, texts: dict[str, str]) -> str | None:
+    if path.stem in texts:
+        return texts[path.stem]
+    return next((text for name, text in texts.items() if name.endswith(path.stem)), None)
+
+
+# -- lips for those who were not filmed -------------------------------------------------------------------------------
+
+
+def borrowed_lips(utterance: Utterance, lenders: dict[str, Utterance], visemes: VisemeModel | None) -> Tensor | None:
+    """Lips [N, C] of a recording that was not filmed, in the lenders' units; None if nobody can lend any.
+
+    lenders: by words (see `lenders`). visemes answers for those whose words no lender says.
+    """
+    lender = lenders.get(_words(utterance.text))
+    if lender is not None and (lips := lent_lips(lender, utterance.phones, utterance.frames)) is not None:
+        return lips
+    if visemes is None or not utterance.phones:
+        return None
+    with torch.no_grad():
+        return visemes(utterance.phones, utterance.frames)
+
+
+def lenders(films: Sequence[Utterance]) -> dict[str, Utterance]:
+    """Films whose words and phones are known, by their words."""
+    return {_words(film.text): film for film in films if film.text and film.phones and film.lips is not None}
+
+
+def lent_lips(lender: Utterance, phones: Sequence[Phone], frames: int) -> Tensor | None:
+    """The lender's lips warped in time so that its phones fall on `phones`: [frames, C].
+
+    None if the two have too little in common. Between phones that both have, and before and after all of them, time
+    runs evenly.
+    """
+    kinds = [[_KIND.get(p.label, p.label) for p in side] for side in (lender.phones, phones)]
+    matcher = SequenceMatcher(None, *kinds, autojunk=False)
+    if not phones or matcher.ratio() < _LEAST_SHARED:
+        return None
+    pairs = [
+        (theirs, ours)
+        for block in matcher.get_matching_blocks()
+        for k in range(block.size)
+        for theirs, ours in _edges(lender.phones[block.a + k], phones[block.b + k])
+    ]
+    theirs, ours = (np.array(times) for times in zip(*pairs, strict=True))
+    shown = (np.arange(frames) + 0.5) / FPS
+    at = np.interp(shown, ours, theirs)
+    at = at + np.minimum(shown - ours[0], 0) + np.maximum(shown - ours[-1], 0)
+    rows = at * FPS - 0.5
+    known = np.arange(len(lender.lips))
+    return torch.from_numpy(np.stack([np.interp(rows, known, c) for c in lender.lips.T.numpy()], axis=1)).float()
+
+
+def _edges(theirs: Phone, ours: Phone) -> list[tuple[float, float]]:
+    inset = 1e-4  # so that times rise strictly
+    return [(theirs.start, ours.start + inset), (theirs.end, ours.end - inset)]
+
+
+def _words(text: str | None) -> str:
+    return "".join(c for c in (text or "").lower() if c.isalpha() or c == " ").strip()

@@ -1,0 +1,1 @@
+"""Variants of an identity's navigation, trained and compared on held-out clips."""

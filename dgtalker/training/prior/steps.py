@@ -1,0 +1,104 @@
+"""One step of the prior's stages: draw the global batch, take this process's share of it, return its weighted losses.
+
+Losses are means over a batch, so those of a share are weighted by its size; summed over processes they are the losses
+of the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgtalker.head.generator import Generator
+from dgtalker.metrics.image_loss import image_loss
+from dgtalker.people.cache import TexelTargets, Views
+from dgtalker.render import render
+from dgtalker.training.prior.distributed import Ranks
+from dgtalker.training.prior.losses import SmoothnessPairs, regularisers, uv_loss
+
+UV_EVERY, UV_WEIGHT = 4, 0.2  # of the UV targets among the pictures
+
+
+def w_of(generator: Generator, w_rest: Tensor, expressions: Tensor) -> Tensor:  # [B,W], [B,52] -> [B,W]
+    """Latents of people (at rest: `w_rest`) with ARKit scores, on the generator's device."""
+    w = w_rest.to(generator.w_mean.device, copy=True)
+    w[:, generator.slices["expression"]] = expressions.to(w) / generator.expression_std
+    return w
+
+
+class PriorSteps:
+    """The batches of training: people with their w at rest, and the pictures of the first of them."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        people: Sequence[TexelTargets],
+        pictures: Sequence[Views],
+        w_rest: Tensor,  # [P,W]
+        rng: np.random.Generator,
+        ranks: Ranks,
+    ):
+        self.generator, self.people, self.pictures, self.w_rest = generator, people, pictures, w_rest
+        self.rng, self.ranks = rng, ranks
+        self.pairs = SmoothnessPairs(generator)
+
+    def uv(self, batch: int) -> dict[str, Tensor]:
+        """Losses in the UV map of people drawn; empty, if this process has no share of them."""
+        who = self.rng.integers(len(self.people), size=batch)
+        face = self.rng.integers(len(self.people[0].expressions), size=batch)
+        mine = self.ranks.mine(list(zip(who.tolist(), face.tolist(), strict=True)))
+        if not mine:
+            return {}
+        some = [(self.people[i], k) for i, k in mine]
+        device = self.generator.w_mean.device
+        w = w_of(
+            self.generator,
+            self.w_rest[[i for i, _ in mine]],
+            torch.stack([person.expressions[k] for person, k in some]),
+        )
+        losses = uv_loss(
+            self.generator,
+            self.generator.attributes(w, return_residuals=True),
+            torch.stack([person.positions[k] for person, k in some]).to(device).float(),
+            torch.stack([person.color for person, _ in some]).to(device).float() / 255,
+            torch.stack([person.opacity for person, _ in some]).to(device).float() / 255,
+        )
+        return {name: value * (len(mine) / batch) for name, value in losses.items()}
+
+    def views(self, step: int, batch: int, views_per_step: int) -> dict[str, Tensor]:
+        """Losses in the pictures of people drawn, and now and then in their UV maps."""
+        chosen = []
+        for _ in range(batch):
+            person = int(self.rng.integers(len(self.pictures)))
+            views = self.pictures[person]
+            face = int(self.rng.integers(len(views.expressions)))
+            of_face = (views.expression_index == face).nonzero()[:, 0].numpy()
+            chosen.append((person, views, face, torch.from_numpy(self.rng.permutation(of_face)[:views_per_step])))
+        parts = self._pictures(self.ranks.mine(chosen), batch)
+        if step % UV_EVERY == 0:  # the true surface keeps holding the splats, most of all where no picture looks
+            in_map = self.uv(batch)
+            parts |= {"uv": UV_WEIGHT * in_map["loss"]} if in_map else {}
+        return {"loss": sum(parts.values()), **parts} if parts else {}
+
+    def _pictures(self, mine: Sequence[tuple[int, Views, int, Tensor]], batch: int) -> dict[str, Tensor]:
+        if not mine:
+            return {}
+        generator = self.generator
+        device, share = generator.w_mean.device, len(mine) / batch
+        w = w_of(
+            generator,
+            self.w_rest[[person for person, *_ in mine]],
+            torch.stack([views.expressions[face] for _, views, face, _ in mine]),
+        )
+        attributes = generator.attributes(w, return_residuals=True)
+        gaussians = generator.gaussians_from_attributes(attributes)
+        image = torch.zeros((), device=device)
+        for item, (_, views, _, pick) in enumerate(mine):
+            pictures, _ = render(gaussians[item], views.cameras[pick].to(device))
+            target = views.images(pick).to(device).float() / 255
+            image = image + image_loss(pictures, target) / batch
+        regular = regularisers(generator, attributes, self.pairs)
+        return {"image": image, **{name: value * share for name, value in regular.items()}}

@@ -1,0 +1,105 @@
+"""How a stage of identity creation runs: one optimisation loop with a budget, a log, progress and cancellation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from dgtalker.camera import Camera
+from dgtalker.gaussians import Gaussians
+from dgtalker.resumable import Cancelled, Log, Progress, TimeBox, TrainingStopped, never, no_progress
+
+FINAL_RATE = 0.05  # of the learning rate, at the end of the cosine
+
+
+def default_render(gaussians: Gaussians, cameras: Camera) -> tuple[Tensor, Tensor]:
+    """The project's renderer on white."""
+    from dgtalker.render import render
+
+    return render(gaussians, cameras)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What every stage is given: where to report, when to stop, how to render, on which device."""
+
+    name: str = "stage"
+    log: Log | None = None
+    progress: Progress = no_progress
+    cancelled: Cancelled = never
+    span: tuple[float, float] = (0.0, 1.0)  # this stage's part of the whole pipeline's progress
+    render: Callable[[Gaussians, Camera], tuple[Tensor, Tensor]] = field(default=default_render)
+    device: torch.device = torch.device("cpu")
+    seed: int = 0
+
+    def report(self, fraction: float, message: str) -> None:
+        """Progress within the stage; raises TrainingStopped when asked to stop."""
+        if self.cancelled():
+            raise TrainingStopped("Stopped; the finished stages are kept, --resume continues after them.")
+        start, end = self.span
+        self.progress(start + (end - start) * fraction, 1.0, f"{self.name}: {message}")
+
+    def part(self, start: float, end: float) -> Stage:
+        """A part of this stage, as fractions of its span."""
+        first, last = self.span
+        return replace(self, span=(first + (last - first) * start, first + (last - first) * end))
+
+    def note(self, **values) -> None:
+        """One line in the log."""
+        if self.log is not None:
+            self.log(stage=self.name, **values)
+
+    def optimise(
+        self,
+        groups: list[dict],
+        step: Callable[[int, float], dict[str, Tensor]],
+        minutes: float,
+        max_steps: int,
+        after: Callable[[], None] | None = None,
+    ) -> int:
+        """Adam on parameter groups until the minutes or the steps are used up; the learning rates fall by a cosine.
+
+        step(number, fraction) returns named losses; "loss" is minimised, the others are logged. Returns the steps done.
+        """
+        optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
+        rates = [group["lr"] for group in optimizer.param_groups]
+        box, number, totals = TimeBox(minutes), 0, {}
+        while number < max_steps and not box.over:
+            fraction = max(box.fraction, number / max_steps)
+            factor = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * fraction))
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor * min(1.0, (number + 1) / 10)
+            losses = step(number, fraction)
+            optimizer.zero_grad(set_to_none=True)
+            losses["loss"].backward()
+            optimizer.step()
+            if after is not None:
+                after()
+            for key, value in losses.items():
+                value = float(value.detach())
+                totals[key] = 0.95 * totals.get(key, value) + 0.05 * value
+            if number % 20 == 0:
+                self.note(step=number, **{key: round(value, 5) for key, value in totals.items()})
+            self.report(fraction, f"step {number}, loss {totals['loss']:.4f}")
+            number += 1
+        self.note(step=number, seconds=round(box.used_s, 1), **{key: round(value, 5) for key, value in totals.items()})
+        return number
+
+
+class Shuffle:
+    """Endless random order of 0..count-1: every number once per round."""
+
+    def __init__(self, count: int, seed: int = 0):
+        self.count, self.draw = count, torch.Generator().manual_seed(seed)
+        self.rest: list[int] = []
+
+    def next_indices(self, size: int) -> list[int]:
+        """The next `size` numbers."""
+        while len(self.rest) < size:
+            self.rest += torch.randperm(self.count, generator=self.draw).tolist()
+        taken, self.rest = self.rest[:size], self.rest[size:]
+        return taken
