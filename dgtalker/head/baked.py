@@ -24,6 +24,12 @@ OPACITY_MARGIN = 1e-4  # keeps logits finite
 class BakedHead(nn.Module):
     """Mean + PCA blendshapes per splat attribute, driven by K coefficients (expression first, then lips)."""
 
+    base_quats: Tensor  # [N, 4] rotations of the canonical head
+    # What each splat belongs to: for masks and leakage figures, never for rendering.
+    upper_weight: Tensor  # [N] in [0, 1]
+    lower_weight: Tensor  # [N] in [0, 1]
+    part: Tensor  # [N] index into HeadTemplate.part_names
+
     def __init__(self, count: int, coefficients: int, ranks: Mapping[str, int]):
         """Empty buffers for `count` splats; `ranks` gives the PCA components of each attribute."""
         super().__init__()
@@ -33,11 +39,10 @@ class BakedHead(nn.Module):
             self.register_buffer(f"mean_{name}", torch.zeros(count, channels))
             self.register_buffer(f"basis_{name}", torch.zeros(self.ranks[name], count, channels))
             self.register_buffer(f"weights_{name}", torch.zeros(features, self.ranks[name]))
-        self.register_buffer("base_quats", torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1))  # [N, 4]
-        # What each splat belongs to: for masks and leakage figures, never for rendering.
-        self.register_buffer("upper_weight", torch.zeros(count))  # [N] in [0, 1]
-        self.register_buffer("lower_weight", torch.zeros(count))  # [N] in [0, 1]
-        self.register_buffer("part", torch.zeros(count, dtype=torch.int16))  # [N] index into HeadTemplate.part_names
+        self.register_buffer("base_quats", torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1))
+        self.register_buffer("upper_weight", torch.zeros(count))
+        self.register_buffer("lower_weight", torch.zeros(count))
+        self.register_buffer("part", torch.zeros(count, dtype=torch.int16))
         self._arrays: dict[str, np.ndarray] | None = None
 
     def config(self) -> dict:

@@ -84,11 +84,10 @@ class Mapping(nn.Module):
         super().__init__()
         self.choices = tuple(choices)
         self.linear = nn.Linear(z_dim, w_dim)
-        self.residual = nn.Sequential(
-            nn.Linear(z_dim, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, w_dim)
-        )
-        nn.init.zeros_(self.residual[-1].weight)
-        nn.init.zeros_(self.residual[-1].bias)
+        last = nn.Linear(hidden, w_dim)
+        self.residual = nn.Sequential(nn.Linear(z_dim, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), last)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def chosen(self, z: Tensor) -> Tensor:  # [...,Z] -> [...,Z]
         """z with its choices made."""
@@ -113,6 +112,18 @@ class Generator(nn.Module):
         texel_part: [N] part index of each Gaussian (names: template.part_names).
     """
 
+    w_mean: Tensor  # [W]
+    w_std: Tensor  # [W]
+    expression_std: Tensor  # [52]
+    rest_vertices: Tensor  # [V, 3]
+    vertex_basis: Tensor  # [Ks + 52, V * 3]
+    texel_part: Tensor  # [N]
+    texel_index: Tensor  # [N], into the flattened map
+    hair_texels: Tensor  # [H]
+    rest_quats: Tensor  # [N, 4]
+    offset_bound: Tensor  # [N, 1], as are the bounds of the other residuals
+    style_scale: Tensor  # [W]
+
     def __init__(self, config: GeneratorConfig | None = None, template: HeadTemplate | None = None):
         super().__init__()
         self.config = config = config or GeneratorConfig()
@@ -131,25 +142,25 @@ class Generator(nn.Module):
         def constant(name: str, value: Tensor) -> None:
             self.register_buffer(name, value, persistent=False)
 
-        constant("rest_vertices", rest)  # [V,3]
+        constant("rest_vertices", rest)
         bases = torch.cat([template.shape_basis.float(), template.expression_basis.float()])
-        constant("vertex_basis", bases.reshape(n_shape + n_expression, -1))  # [Ks+52, V*3]
+        constant("vertex_basis", bases.reshape(n_shape + n_expression, -1))
         self.surface = TexelSurface(rest, template.triangles, atlas.texel_triangle, atlas.texel_bary)
         part = torch.as_tensor(atlas.texel_part).long()
-        constant("texel_part", part)  # [N]
+        constant("texel_part", part)
         rowcol = torch.as_tensor(atlas.texel_rowcol).long()
-        constant("texel_index", rowcol[:, 0] * config.map_size + rowcol[:, 1])  # [N] into the flattened map
-        constant("hair_texels", (part == list(template.part_names).index("hair")).nonzero()[:, 0])  # [H]
-        constant("rest_quats", self.surface.rest_quaternions())  # [N,4]
+        constant("texel_index", rowcol[:, 0] * config.map_size + rowcol[:, 1])
+        constant("hair_texels", (part == list(template.part_names).index("hair")).nonzero()[:, 0])
+        constant("rest_quats", self.surface.rest_quaternions())
         bound = torch.full((len(part), 1), config.max_offset)
         bound[self.hair_texels] = config.max_hair_offset
-        constant("offset_bound", bound)  # [N,1]
+        constant("offset_bound", bound)
         is_hair = torch.zeros(len(part), 1).index_fill(0, self.hair_texels, 1.0)
         for name, reach in RESIDUAL_RANGE.items():
             constant(f"{name}_bound", reach + (HAIR_RANGE[name] - reach) * is_hair)  # [N,1]
         style_scale = torch.ones(self.w_dim)
         style_scale[self.slices["expression"]] = EXPRESSION_STYLE
-        constant("style_scale", style_scale)  # [W]
+        constant("style_scale", style_scale)
 
         self.coarse = CoarseTexels(template, config.basis_size, config.map_size)
         n = len(part)

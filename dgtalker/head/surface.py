@@ -14,15 +14,23 @@ class TexelSurface(nn.Module):
     the frame varies smoothly over the head; the deformed triangle's edges turn and stretch it.
     """
 
+    triangles: Tensor  # [F, 3], only those that carry texels
+    texel_triangle: Tensor  # [T], into triangles
+    texel_corners: Tensor  # [T, 3], into the template's vertices
+    texel_bary: Tensor  # [T, 3]
+    alpha_beta: Tensor  # [F, 2]: t = alpha edge1 + beta edge2
+    rest_frames: Tensor  # [F, 3, 3], columns t, b, n
+    rest_log_lengths: Tensor  # [F, 2]
+
     def __init__(self, vertices: Tensor, triangles: Tensor, texel_triangle: Tensor, texel_bary: Tensor):
         super().__init__()
         triangles = triangles.long()
         used, local = torch.unique(texel_triangle.long(), return_inverse=True)
         triangles = triangles[used]
-        self._buffer("triangles", triangles)  # [F,3], only those that carry texels
-        self._buffer("texel_triangle", local)  # [T]
-        self._buffer("texel_corners", triangles[local])  # [T,3]
-        self._buffer("texel_bary", texel_bary.float())  # [T,3]
+        self._buffer("triangles", triangles)
+        self._buffer("texel_triangle", local)
+        self._buffer("texel_corners", triangles[local])
+        self._buffer("texel_bary", texel_bary.float())
 
         edge1, edge2 = self._edges(vertices[None])
         normal = F.normalize(torch.linalg.cross(edge1, edge2), dim=-1, eps=1e-12)
@@ -36,10 +44,10 @@ class TexelSurface(nn.Module):
         determinant = (gram[..., 0] * gram[..., 2] - gram[..., 1] ** 2).clamp_min(1e-12)
         alpha = (gram[..., 2] * right[..., 0] - gram[..., 1] * right[..., 1]) / determinant
         beta = (gram[..., 0] * right[..., 1] - gram[..., 1] * right[..., 0]) / determinant
-        self._buffer("alpha_beta", torch.stack([alpha, beta], -1)[0])  # [F,2]
+        self._buffer("alpha_beta", torch.stack([alpha, beta], -1)[0])
         frames, lengths = self._frames(vertices[None])
-        self._buffer("rest_frames", frames[0])  # [F,3,3], columns t, b, n
-        self._buffer("rest_log_lengths", lengths[0].log())  # [F,2]
+        self._buffer("rest_frames", frames[0])
+        self._buffer("rest_log_lengths", lengths[0].log())
 
     def _buffer(self, name: str, value: Tensor) -> None:
         self.register_buffer(name, value.clone(), persistent=False)

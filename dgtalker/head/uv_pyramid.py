@@ -17,6 +17,11 @@ from dgtalker.head.template import HeadTemplate
 class CoarseTexels(nn.Module):
     """Bilinear refinement within each part, and its counterpart, averaging."""
 
+    index: Tensor  # [N, 4] coarse texels around each fine one
+    weight: Tensor  # [N, 4]
+    hair_index: Tensor  # [H, 4], among the coarse hair texels
+    hair_weight: Tensor  # [H, 4]
+
     def __init__(self, template: HeadTemplate, size: int, fine_size: int):
         super().__init__()
         atlas, fine = template.atlas(size), template.atlas(fine_size)
@@ -24,13 +29,13 @@ class CoarseTexels(nn.Module):
         names, part, fine_part = list(template.part_names), atlas.texel_part, fine.texel_part
         index, weight = _bilinear(atlas, fine) if not self.identity else (torch.zeros(0, 4).long(), torch.zeros(0, 4))
         self.texels = {None: len(part)} | {name: int((part == i).sum()) for i, name in enumerate(names)}
-        self.register_buffer("index", index, persistent=False)  # [N,4] coarse texels around each fine one
-        self.register_buffer("weight", weight, persistent=False)  # [N,4]
+        self.register_buffer("index", index, persistent=False)
+        self.register_buffer("weight", weight, persistent=False)
         hair = names.index("hair")
         number = torch.zeros(len(part), dtype=torch.long)
         number[part == hair] = torch.arange(int((part == hair).sum()))
         mine = fine_part == hair if not self.identity else torch.zeros(0, dtype=torch.bool)
-        self.register_buffer("hair_index", number[index[mine]], persistent=False)  # [H,4] among the coarse hair texels
+        self.register_buffer("hair_index", number[index[mine]], persistent=False)
         self.register_buffer("hair_weight", weight[mine], persistent=False)
 
     def __len__(self) -> int:

@@ -16,6 +16,8 @@ from dgtalker.head.generator import Generator
 class LayeredGenerator(nn.Module):
     """A Generator with latents [B, L * W]; attributes as of Generator, `slices` as indices into all styles."""
 
+    w_std: Tensor  # [L * W]
+
     def __init__(self, generator: Generator):
         super().__init__()
         self.generator = generator

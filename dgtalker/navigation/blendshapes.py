@@ -14,6 +14,8 @@ class OrthogonalBlendshapes(nn.Module):
     `scales` are the coefficients' units: a coefficient of 1 moves the latent by scales[k] along unit direction k.
     """
 
+    scales: Tensor  # [n_exp + n_lip]
+
     def __init__(self, latent: int, n_exp: int, n_lip: int, bases: str = "joint"):
         """`latent` dimensions of w. bases: one of BASES; all but "joint" are ablations, the branches may overlap, and
         with "none" directions are neither of unit length nor orthogonal inside a branch."""

@@ -62,6 +62,13 @@ class NavigationConfig:
 class Navigation(nn.Module):
     """Anchor, both bases and both encoders of one identity. The generator stays outside, frozen."""
 
+    w_can: Tensor  # [W] the anchor
+    w_scale: Tensor  # [W] standard deviation of each dimension of w (OTAvatar's scaling)
+    feature_mean: Tensor  # [D]
+    feature_std: Tensor  # [D]
+    unit: Tensor  # [K] training standard deviation of what the encoders emit
+    limits: Tensor  # [K, 2] training range of the coefficients
+
     def __init__(self, config: NavigationConfig):
         super().__init__()
         self.config = config
@@ -69,13 +76,13 @@ class Navigation(nn.Module):
         self.blendshapes = OrthogonalBlendshapes(config.latent, config.n_exp, config.n_lip, config.bases)
         self.expression_encoder = ExpressionEncoder(encoder, config.n_exp)
         self.lip_encoder = LipEncoder(encoder, config.n_lip, config.backbone)
-        self.register_buffer("w_can", torch.zeros(config.latent))  # the anchor [W]
-        self.register_buffer("w_scale", torch.ones(config.latent))  # per-dimension std of w (OTAvatar's scaling) [W]
+        self.register_buffer("w_can", torch.zeros(config.latent))
+        self.register_buffer("w_scale", torch.ones(config.latent))
         self.register_buffer("feature_mean", torch.zeros(config.feature_dim))
         self.register_buffer("feature_std", torch.ones(config.feature_dim))
         coefficients = config.n_exp + config.n_lip
-        self.register_buffer("unit", torch.ones(coefficients))  # training std of what the encoders emit
-        self.register_buffer("limits", torch.tensor([-1e3, 1e3]).repeat(coefficients, 1))  # training range [K, 2]
+        self.register_buffer("unit", torch.ones(coefficients))
+        self.register_buffer("limits", torch.tensor([-1e3, 1e3]).repeat(coefficients, 1))
 
     def latent(self, a_exp: Tensor, a_lip: Tensor, frozen: str | None = None) -> Tensor:
         """a_exp [..., n_exp], a_lip [..., n_lip] -> w [..., W]. `frozen`: "exp" or "lip", a branch without gradient."""

@@ -46,6 +46,9 @@ class BackboneConfig:
 class SpeechBackbone(nn.Module):
     """Temporal convolutions over the features' states, and a line from them to the lips."""
 
+    feature_mean: Tensor  # [D]
+    feature_std: Tensor  # [D]
+
     def __init__(self, config: BackboneConfig):
         super().__init__()
         self.config = config
