@@ -1,7 +1,9 @@
 # make app    sets up .venv and opens the app on a shipped identity
 # make test   sets up .venv with the training and test packages and runs the tests
+# make lint   checks style (ruff), types (ty) and which room imports which (import-linter)
+# make wheel  builds the installable package into dist/
 #
-# PYTHON=python3.12            another interpreter (3.11 or newer)
+# PYTHON=python3.12            another interpreter (3.11 to 3.13)
 # TORCH_INDEX=URL              take torch from this index, for instance PyTorch's CPU-only one
 # ARGS="--port 7861"           options for app.py or, with `make test`, for pytest
 
@@ -11,7 +13,7 @@ TORCH_INDEX ?=
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: app setup test lint clean
+.PHONY: app setup test lint wheel clean
 .DELETE_ON_ERROR:
 
 app: $(VENV)/.app
@@ -24,12 +26,15 @@ test: $(VENV)/.test
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
-	$(BIN)/ty check
+	$(BIN)/ty check --python $(VENV)
 	$(BIN)/lint-imports
 
+wheel: $(VENV)/.test
+	$(BIN)/pip wheel --no-deps --no-build-isolation -w dist .
+
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "DGTalker needs Python 3.11 or newer: make app PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "DGTalker needs Python 3.11, 3.12 or 3.13: make app PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 # Plain `pip install torch` on Linux brings several GB of CUDA packages: without a GPU, first ask for the CPU build.
@@ -48,9 +53,9 @@ $(VENV)/.app: requirements.txt $(VENV)/.torch
 	$(BIN)/pip install -q -r requirements.txt
 	@touch $@
 
-$(VENV)/.test: requirements-training.txt requirements-test.txt $(VENV)/.app
+$(VENV)/.test: requirements-training.txt requirements-test.txt requirements-lint.txt $(VENV)/.app
 	@echo "Installing the training and test packages (the first time takes some minutes)"
-	$(BIN)/pip install -q -r requirements.txt -r requirements-training.txt -r requirements-test.txt
+	$(BIN)/pip install -q -r requirements.txt -r requirements-training.txt -r requirements-test.txt -r requirements-lint.txt
 	@touch $@
 
 clean:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dgtalker.assets import PACKAGE
 from dgtalker.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ RENDER = {256: 16_000, 512: 60_000}  # picture size -> wanted number of Gaussian
 TALK_SECONDS = 10.0
 SECONDS_A_FIGURE = 1.5
 APP_TIMEOUT = 120.0
-APP = Path(__file__).resolve().parents[1] / "app.py"
 
 
 def bench(source: str | None = None, with_app: bool = True) -> dict[str, Any]:
@@ -116,9 +116,9 @@ def _write_speechlike(path: Path, seconds: float, rate: int = 16_000) -> None:
 
 
 def app_start_seconds(identity: str) -> float:
-    """Seconds from starting app.py in a new process until its viewport has sent the first picture of `identity`, asked
-    for over HTTP as the page does (a browser adds the time it takes to run the page's scripts).
+    """Seconds from starting the studio in a new process until its viewport has sent the first picture of `identity`.
 
+    The picture is asked for over HTTP as the page does; a browser adds the time it takes to run the page's scripts.
     Raises RuntimeError if that does not happen within two minutes.
     """
     with socket.socket() as probe:
@@ -128,8 +128,8 @@ def app_start_seconds(identity: str) -> float:
     with tempfile.TemporaryFile() as log:
         start = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, str(APP), "--host", "127.0.0.1", "--port", str(port)],
-            cwd=APP.parent,
+            [sys.executable, "-m", "dgtalker", "studio", "--host", "127.0.0.1", "--port", str(port)],
+            cwd=PACKAGE.parent,
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -139,7 +139,7 @@ def app_start_seconds(identity: str) -> float:
                 if process.poll() is not None or time.perf_counter() - start > APP_TIMEOUT:
                     log.seek(0)
                     tail = log.read()[-300:].decode(errors="replace")
-                    raise RuntimeError(f"app.py did not show a picture: {' '.join(tail.split())}")
+                    raise RuntimeError(f"the studio did not show a picture: {' '.join(tail.split())}")
                 time.sleep(0.05)
             return time.perf_counter() - start
         finally:

@@ -17,6 +17,7 @@ from dgtalker import __version__
 from dgtalker.errors import UserError
 
 COMMANDS = {  # command -> its line in --help
+    "studio": "open the app in the browser",
     "doctor": "what this machine has and lacks",
     "talk": "speech to a talking-head video",
     "render": "one picture of an identity",

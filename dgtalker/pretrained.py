@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dgtalker.assets import shipped_folder
 from dgtalker.errors import UserError
 from dgtalker.files import file_sha256, write_atomic
 
@@ -24,13 +26,18 @@ WEIGHTS_FILE = "model.safetensors"
 KINDS = {"prior": "priors", "identity": "identities", "backbone": "speech"}
 OLDER_KINDS = {"trunk": "backbone"}  # what older checkpoints say
 
-_HUB_REPO = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
+# The hub repository of the checkpoints that an installed package leaves out, laid out as `checkpoints/` is.
+HUB_REPO = "dgtalker/dgtalker"
+PUBLISHED = {"identity": ("amara", "anselm"), "prior": ("full",)}  # what is fetched from there by its name
+HUB_SECONDS = 6.0  # after which a hub that has not answered counts as out of reach
+
+_REPO_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 
 
 def checkpoint_root() -> Path:
-    """Folder of `priors/`, `identities/`, `speech/`: $DGTALKER_CHECKPOINTS, or `checkpoints/` beside the package."""
+    """Folder of `priors/`, `identities/`, `speech/`: $DGTALKER_CHECKPOINTS, or the shipped `checkpoints`."""
     given = os.environ.get("DGTALKER_CHECKPOINTS")
-    return Path(given) if given else Path(__file__).resolve().parents[1] / "checkpoints"
+    return Path(given) if given else shipped_folder("checkpoints")
 
 
 def list_checkpoints(kind: str) -> list[str]:
@@ -42,12 +49,13 @@ def list_checkpoints(kind: str) -> list[str]:
 
 
 def resolve(name_or_path_or_repo: str | Path, kind: str = "prior", revision: str | None = None) -> Path:
-    """Folder of a checkpoint given as a shipped name, a folder or a hub repository ("owner/name").
+    """Folder of a checkpoint given as a shipped name, a folder, a published name or a hub repository ("owner/name").
 
-    Looked up in that order; only the last one uses the network, and imports huggingface_hub to do so.
+    Looked up in that order. The last two use the network and import huggingface_hub; a published name is a folder of
+    `HUB_REPO`. What was fetched once is found again without a network.
 
     Raises:
-        UserError: nothing of that name, or a folder without the two checkpoint files.
+        UserError: nothing of that name, a hub out of reach, or a folder without the two checkpoint files.
     """
     wanted = str(name_or_path_or_repo)
     shipped = checkpoint_root() / KINDS[kind] / wanted
@@ -55,7 +63,9 @@ def resolve(name_or_path_or_repo: str | Path, kind: str = "prior", revision: str
         return _complete(shipped)
     if Path(wanted).is_dir():
         return _complete(Path(wanted))
-    if _HUB_REPO.match(wanted):
+    if wanted in PUBLISHED.get(kind, ()):
+        return _complete(_download(HUB_REPO, kind, revision, f"{KINDS[kind]}/{wanted}"))
+    if _REPO_NAME.match(wanted):
         return _complete(_download(wanted, kind, revision))
     names = ", ".join(list_checkpoints(kind)) or "none"
     raise UserError(f"There is no {kind} '{wanted}': give a folder, a hub repository or a shipped name ({names}).")
@@ -68,20 +78,44 @@ def _complete(folder: Path) -> Path:
     return folder
 
 
-def _download(repo: str, kind: str, revision: str | None) -> Path:
+def _download(repo: str, kind: str, revision: str | None, folder: str = "") -> Path:
+    """The checkpoint in `folder` of a hub repository, from the local cache where the hub cannot be reached."""
+    wanted = f"{repo}/{folder}" if folder else repo
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise UserError(f"'{repo}' is no folder here, and to fetch it huggingface_hub must be installed.") from error
-    patterns = [CONFIG_FILE, WEIGHTS_FILE, "README.md", "preview*", "coefficients*"]
+        raise UserError(f"'{wanted}' is not here, and to fetch it huggingface_hub must be installed.") from error
+    files = [CONFIG_FILE, WEIGHTS_FILE, "README.md", "preview*", "coefficients*"]
+    patterns = [f"{folder}/{file}" if folder else file for file in files]
+    cached_only = not hub_answers(repo, revision)
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+        path = snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=cached_only)
     except Exception as error:  # the hub client raises many kinds: offline, missing, gated, bad revision
         names = ", ".join(list_checkpoints(kind)) or "none"
         raise UserError(
-            f"There is no folder '{repo}', and the hub gave no {kind} of that name "
+            f"'{wanted}' is not here, and the hub cannot be reached or has no {kind} of that name "
             f"({type(error).__name__}); shipped: {names}."
         ) from error
+    return Path(path) / folder
+
+
+def hub_answers(repo: str, revision: str | None = None) -> bool:
+    """Whether the hub can be reached and shows the repository; False after `HUB_SECONDS` without an answer."""
+    from huggingface_hub import HfApi
+
+    # A name server that does not answer ignores every socket timeout: ask in a thread and give up on it.
+    answers = []
+
+    def ask() -> None:
+        try:
+            answers.append(HfApi().model_info(repo, revision=revision, timeout=HUB_SECONDS - 1))
+        except Exception:  # offline, proxy, rate limit, no such repository: all mean "not from the hub"
+            return
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(HUB_SECONDS)
+    return bool(answers)
 
 
 def read_config(folder: str | Path, kind: str) -> dict[str, Any]:
@@ -144,7 +178,7 @@ def from_bytes(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_tensors(path: str | Path) -> dict[str, Tensor]:
-    """safetensors file -> tensors. Raises FileNotFoundError, or UserError if it is damaged."""
+    """Safetensors file -> tensors. Raises FileNotFoundError, or UserError if it is damaged."""
     from safetensors.torch import load_file
 
     try:
@@ -169,9 +203,8 @@ def write_checkpoint(
 ) -> Path:
     """Write a checkpoint folder; each file appears complete or not at all.
 
-    Args:
-        config: JSON-able; `format_version`, `kind` and `weights_sha256` are added.
-        tensors: the model's state; with `half` floating point is stored as fp16.
+    `config` is JSON-able; `format_version`, `kind` and `weights_sha256` are added to it. `tensors` are the model's
+    state; with `half` its float32 is stored as float16.
 
     Raises:
         UserError: the folder cannot be written.

@@ -22,10 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dgtalker.assets import shipped_folder
 from dgtalker.camera import Camera, orbit_camera
-from dgtalker.coefficients.motions import MIXED, Match, named_motions, recognise
-from dgtalker.coefficients.reorder import reorder
-from dgtalker.coefficients.texel_matching import Texels, find_texels
+from dgtalker.coefficients.motions import MIXED, MotionMatch, named_motions, recognise_motion
+from dgtalker.coefficients.reorder import reorder_coefficients
+from dgtalker.coefficients.texel_matching import MatchedTexels, match_texels
 from dgtalker.errors import UserError
 from dgtalker.evaluation.leakage import States, leakage
 from dgtalker.head.template import HeadTemplate
@@ -40,14 +41,14 @@ BROWS, BRIDGE = (105, 66, 334, 296), 168  # landmarks; the bridge of the nose mo
 SIGNIFICANT = 0.3  # opening or raising, over the direction's mean motion, that decides its sign
 PERCENTILES = (2.5, 97.5)
 STATES, STATE_STD, SIZE = 3, 0.7, 192  # states beside the canonical one at which purity is measured; pixels
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"  # voices, for identities whose training range is unknown
+EXAMPLES = shipped_folder("examples")  # voices, for identities whose training range is unknown
 EXAMPLE_SECONDS = 12
 TRAINING, VOICES, EXTREMES = "training clips", "example voices", "training extremes"
 Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
-class Motion:
+class CoefficientMotion:
     """What the coefficients [K] move, per training standard deviation."""
 
     displacement: Tensor  # [K, N, 3] dm
@@ -56,15 +57,15 @@ class Motion:
 
 
 @dataclass(frozen=True)
-class Words:
+class NamedSplatMotions:
     """What a motion may be called: names [P] of positive and negative amounts, fields on the splats that are known."""
 
-    texels: Texels
+    texels: MatchedTexels
     names: list[tuple[str, str]]
     fields: Tensor  # [P, M, 3]
 
 
-def describe(identity: Identity, ranges: np.ndarray | None = None, progress: Progress | None = None) -> bytes:
+def describe_coefficients(identity: Identity, ranges: np.ndarray | None = None, progress: Progress | None = None) -> bytes:
     """Order, turn and describe the coefficients of `identity` in place; returns the strip (WebP) to save with it.
 
     ranges [K, 2]: 2.5 and 97.5 percentile of the coefficients, as they are now, over the training clips. Without it:
@@ -73,24 +74,24 @@ def describe(identity: Identity, ranges: np.ndarray | None = None, progress: Pro
     """
     report = progress or (lambda fraction, message: None)
     report(0.0, "what moves")
-    ranges, origin = (np.asarray(ranges), TRAINING) if ranges is not None else known_ranges(identity)
+    ranges, origin = (np.asarray(ranges), TRAINING) if ranges is not None else find_ranges(identity)
     motion = measure_motion(identity)
-    words = find_words(identity)
-    signs = choose_signs(identity, motion, words)
+    named = match_named_motions(identity)
+    signs = choose_positive_direction(identity, motion, named)
     order = order_by_motion(motion.mean, identity.n_exp)
-    reorder(identity, order, signs[order])
+    reorder_coefficients(identity, order, signs[order])
     turned = torch.where(signs[:, None] < 0, -torch.from_numpy(ranges).flip(-1), torch.from_numpy(ranges))[order]
-    motion = Motion(motion.displacement[order] * signs[order][:, None, None], motion.weights, motion.mean[order])
+    motion = CoefficientMotion(motion.displacement[order] * signs[order][:, None, None], motion.weights, motion.mean[order])
     report(0.3, "purity")
     purity = measure_purity(identity)
-    matches = [_recognise(motion, k, words) for k in range(len(order))]
-    opened = openings(identity, motion, words)
+    matches = [_recognise_coefficient(motion, k, named) for k in range(len(order))]
+    opened = measure_opening(identity, motion, named)
     rows = []
     for k, name in enumerate(distinct_names(matches)):
         rows.append(
             {
                 "name": name,
-                "match": round(_said(matches[k], name), 3),
+                "match": round(_explained_share(matches[k], name), 3),
                 "purity": None if purity[k] is None else round(purity[k], 3),
                 "low": round(float(turned[k, 0]), 2),
                 "high": round(float(turned[k, 1]), 2),
@@ -101,7 +102,7 @@ def describe(identity: Identity, ranges: np.ndarray | None = None, progress: Pro
     identity.config["coefficients"] = {
         "version": 1,
         "range_from": origin,
-        "named_from": "none" if words is None else "baked geometry",
+        "named_from": "none" if named is None else "baked geometry",
         "strip": {"steps": list(STEPS), "cell": CELL, "left": LEFT, "top": TOP},
         "exp": rows[: identity.n_exp],
         "lip": rows[identity.n_exp :],
@@ -114,7 +115,7 @@ def describe(identity: Identity, ranges: np.ndarray | None = None, progress: Pro
 # -- motion -----------------------------------------------------------------------------------------------------------
 
 
-def measure_motion(identity: Identity) -> Motion:
+def measure_motion(identity: Identity) -> CoefficientMotion:
     """Displacements of all coefficients between -2 and 2 standard deviations, halved to one."""
     from dgtalker.head.splats import visibility
     from dgtalker.render import render
@@ -131,7 +132,7 @@ def measure_motion(identity: Identity) -> Motion:
         displacement.append((plus - minus) / (2 * STEP))
     moved = torch.stack(displacement).cpu()
     seen = seen.cpu()
-    return Motion(moved, seen, ((moved.square().sum(-1) * seen).sum(1) / seen.sum().clamp_min(1e-12)).sqrt())
+    return CoefficientMotion(moved, seen, ((moved.square().sum(-1) * seen).sum(1) / seen.sum().clamp_min(1e-12)).sqrt())
 
 
 def order_by_motion(mean: Tensor, n_exp: int) -> Tensor:
@@ -140,25 +141,25 @@ def order_by_motion(mean: Tensor, n_exp: int) -> Tensor:
     return torch.cat([exp, lip + n_exp])
 
 
-def find_words(identity: Identity) -> Words | None:
+def match_named_motions(identity: Identity) -> NamedSplatMotions | None:
     """Names and fields for this head, or None if its splats cannot be matched to the template."""
     template = HeadTemplate.load()
-    texels = find_texels(identity.head, template)
+    texels = match_texels(identity.head, template)
     if texels is None:
         return None
     motions = named_motions(template)
-    return Words(texels, motions.names, texels.carried(motions.fields))
+    return NamedSplatMotions(texels, motions.names, texels.interpolate(motions.fields))
 
 
-def openings(identity: Identity, motion: Motion, words: Words | None) -> Tensor | None:
+def measure_opening(identity: Identity, motion: CoefficientMotion, named: NamedSplatMotions | None) -> Tensor | None:
     """[K] dm per standard deviation: widening of the mouth for lips; rise of the brows and widening of the eyes for
     expression, the whole face's own rise left out. None without words, or where the landmarks have no splats."""
-    if words is None:
+    if named is None:
         return None
-    texels = words.texels
+    texels = named.texels
 
     def height(numbers: Sequence[int]) -> Tensor:
-        places = [texels.splats[texels.near_landmark(number)] for number in numbers]
+        places = [texels.splats[texels.find_near_landmark(number)] for number in numbers]
         return torch.stack([motion.displacement[:, p, 1].mean(dim=1) for p in places]).mean(dim=0)
 
     mouth = height([a for a, _ in INNER_PAIRS]) - height([b for _, b in INNER_PAIRS])
@@ -169,40 +170,40 @@ def openings(identity: Identity, motion: Motion, words: Words | None) -> Tensor 
     return found if bool(found.isfinite().all()) else None
 
 
-def choose_signs(identity: Identity, motion: Motion, words: Words | None) -> Tensor:
+def choose_positive_direction(identity: Identity, motion: CoefficientMotion, named: NamedSplatMotions | None) -> Tensor:
     """[K] +-1 that make every coefficient open or raise; one that does neither does what its name says."""
     signs = torch.ones(len(motion.mean))
-    opened = openings(identity, motion, words)
-    if words is None or opened is None:
+    opened = measure_opening(identity, motion, named)
+    if named is None or opened is None:
         return signs
-    jaw = next(i for i, pair in enumerate(words.names) if pair[0] == "jaw opening")
+    jaw = next(i for i, pair in enumerate(named.names) if pair[0] == "jaw opening")
     for k in range(len(signs)):
         if float(motion.mean[k]) <= 0:
             continue
         if float(opened[k].abs() / motion.mean[k]) >= SIGNIFICANT:
             positive = bool(opened[k] > 0)
         else:
-            dropped = _along(motion, k, words, jaw) if k >= identity.n_exp else 0.0
-            positive = dropped > 0 if abs(dropped) >= SIGNIFICANT else _recognise(motion, k, words).positive
+            dropped = _cosine_to_motion(motion, k, named, jaw) if k >= identity.n_exp else 0.0
+            positive = dropped > 0 if abs(dropped) >= SIGNIFICANT else _recognise_coefficient(motion, k, named).positive
         signs[k] = 1.0 if positive else -1.0
     return signs
 
 
-def _along(motion: Motion, k: int, words: Words, index: int) -> float:
+def _cosine_to_motion(motion: CoefficientMotion, k: int, named: NamedSplatMotions, index: int) -> float:
     """Cosine between a displacement and a named motion, over what is visible."""
-    root = motion.weights[words.texels.splats].sqrt()[:, None]
-    a, b = ((v * root).flatten() for v in (motion.displacement[k, words.texels.splats], words.fields[index]))
+    root = motion.weights[named.texels.splats].sqrt()[:, None]
+    a, b = ((v * root).flatten() for v in (motion.displacement[k, named.texels.splats], named.fields[index]))
     return float(a @ b / (a.norm() * b.norm()).clamp_min(1e-12))
 
 
-def _recognise(motion: Motion, k: int, words: Words | None) -> Match:
-    if words is None:
-        return Match(MIXED, 0.0)
-    rows = words.texels.splats
-    return recognise(motion.displacement[k, rows], words.fields, words.names, motion.weights[rows])
+def _recognise_coefficient(motion: CoefficientMotion, k: int, named: NamedSplatMotions | None) -> MotionMatch:
+    if named is None:
+        return MotionMatch(MIXED, 0.0)
+    rows = named.texels.splats
+    return recognise_motion(motion.displacement[k, rows], named.fields, named.names, motion.weights[rows])
 
 
-def distinct_names(matches: Sequence[Match]) -> list[str]:
+def distinct_names(matches: Sequence[MotionMatch]) -> list[str]:
     """One name per coefficient, no two alike: the later one also says what else moves, or is numbered."""
     names: list[str] = []
     for match in matches:
@@ -216,7 +217,7 @@ def distinct_names(matches: Sequence[Match]) -> list[str]:
     return names
 
 
-def _said(match: Match, name: str) -> float:
+def _explained_share(match: MotionMatch, name: str) -> float:
     """Share of the motion that the name given explains."""
     both = match.second and name.startswith(f"{match.name} + {match.second}")
     return match.with_second if both else match.score
@@ -260,7 +261,7 @@ def training_ranges(coefficients: Tensor) -> np.ndarray:
     return np.percentile(coefficients.detach().cpu().numpy(), PERCENTILES, axis=0).T
 
 
-def known_ranges(identity: Identity) -> tuple[np.ndarray, str]:
+def find_ranges(identity: Identity) -> tuple[np.ndarray, str]:
     """Ranges [K, 2] and where they come from, for an identity whose training frames are not at hand."""
     rows = identity.descriptions
     if len(rows) == identity.n_exp + identity.n_lip and identity.config["coefficients"].get("range_from") == TRAINING:
@@ -296,14 +297,14 @@ def voice_ranges(identity: Identity) -> np.ndarray:
 # -- the folder -------------------------------------------------------------------------------------------------------
 
 
-def describe_folder(folder: str | Path, progress: Progress | None = None) -> Identity:
+def describe_identity_folder(folder: str | Path, progress: Progress | None = None) -> Identity:
     """Describe the identity in `folder` and rewrite the folder in one step: a reader sees the old or the new one.
 
     Raises UserError if it is no identity, is damaged or cannot be written.
     """
     folder = Path(folder).resolve()
     identity = Identity.from_pretrained(folder)
-    strip = describe(identity, progress=progress)
+    strip = describe_coefficients(identity, progress=progress)
     card = folder / CARD_FILE
     text = with_coefficients(card.read_text(encoding="utf-8"), identity) if card.is_file() else None
     try:

@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from dgtalker.assets import shipped_folder
 from dgtalker.errors import UserError
 from dgtalker.performance.blinks import MAX_RATE, RATE
 from dgtalker.studio import components
@@ -20,7 +21,7 @@ from dgtalker.studio.generate import CANCELLED, Job, Progress, run
 from dgtalker.studio.session_io import CAMERAS, SIZES, Inputs
 from dgtalker.studio.user_state import Sessions
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = shipped_folder("examples")
 EXAMPLE_LABELS = {"ljspeech-printing.flac": "A woman reading", "jfk-ask-not.flac": "A man speaking"}
 QUEUE_LIMIT = 16  # waiting users
 KEEP_SECONDS = 6 * 3600

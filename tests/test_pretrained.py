@@ -1,0 +1,70 @@
+"""Where checkpoints are found: beside the package, inside it, in another folder, on the hub."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from dgtalker import assets, pretrained
+from dgtalker.errors import UserError
+
+hub = pytest.importorskip("huggingface_hub")
+
+
+def make_checkpoint(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for name in (pretrained.CONFIG_FILE, pretrained.WEIGHTS_FILE):
+        (folder / name).write_bytes(b"{}")
+    return folder
+
+
+def test_shipped_folders_of_a_checkout_and_of_an_installed_package(monkeypatch, tmp_path):
+    package = tmp_path / "site-packages" / "dgtalker"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(assets, "PACKAGE", package)
+    monkeypatch.delenv("DGTALKER_CHECKPOINTS", raising=False)
+    monkeypatch.delenv("DGTALKER_SHARED", raising=False)
+    (tmp_path / "shared").mkdir()
+    assert pretrained.checkpoint_root() == package.parent / "checkpoints"
+    assert assets.find_asset() == tmp_path / "shared"
+    make_checkpoint(package / "checkpoints" / "identities" / "someone")
+    assert pretrained.list_checkpoints("identity") == ["someone"]
+    assert assets.find_asset() is None
+    monkeypatch.setenv("DGTALKER_CHECKPOINTS", str(tmp_path / "mine"))
+    assert pretrained.list_checkpoints("identity") == []
+
+
+def test_a_published_name_comes_from_its_folder_of_the_hub_repository(monkeypatch, tmp_path):
+    made = make_checkpoint(tmp_path / "snapshot" / "identities" / "amara")
+    asked = {}
+
+    def snapshot_download(repo, allow_patterns, **_):
+        asked.update(repo=repo, patterns=allow_patterns)
+        return str(tmp_path / "snapshot")
+
+    monkeypatch.setenv("DGTALKER_CHECKPOINTS", str(tmp_path))
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(pretrained, "hub_answers", lambda *_: True)
+    assert pretrained.resolve("amara", "identity") == made
+    assert asked["repo"] == pretrained.HUB_REPO
+    assert all(pattern.startswith("identities/amara/") for pattern in asked["patterns"])
+
+
+@pytest.mark.parametrize("name", ["amara", "someone/head"])
+def test_a_hub_that_never_answers_is_one_sentence_not_a_wait(monkeypatch, tmp_path, name):
+    never = threading.Event()
+    monkeypatch.setenv("DGTALKER_CHECKPOINTS", str(tmp_path))
+    monkeypatch.setattr(hub.HfApi, "model_info", lambda *_, **__: never.wait(30))
+    monkeypatch.setattr(pretrained, "HUB_SECONDS", 0.1)
+    with pytest.raises(UserError, match=f"{name}.*the hub cannot be reached or has no identity") as caught:
+        pretrained.resolve(name, "identity")
+    assert "\n" not in str(caught.value)
+    never.set()
+
+
+def test_an_unknown_name_asks_nobody(monkeypatch):
+    monkeypatch.setattr(pretrained, "hub_answers", lambda *_: pytest.fail("the hub was asked"))
+    with pytest.raises(UserError, match="no identity 'nobody'"):
+        pretrained.resolve("nobody", "identity")
