@@ -96,7 +96,8 @@ class Gaussians:
         Raises UserError if the file is missing, cut short or not such a .ply.
         """
         rows = _read_ply_vertices(Path(path))
-        missing = [name for name in PLY_PROPERTIES if not name.startswith("n") and name not in rows.dtype.names]
+        names = rows.dtype.names or ()
+        missing = [name for name in PLY_PROPERTIES if not name.startswith("n") and name not in names]
         if missing:
             raise UserError(f"{path} is not a Gaussian splatting .ply: it lacks the property {missing[0]}.")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
-from types import UnionType
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from dgtalker.pretrained import (
     to_bytes,
     write_checkpoint,
 )
+from dgtalker.render.gsplat_backend import gsplat_available
 
 KIND = "identity"
 PREVIEW_FILE = "preview.png"
@@ -81,7 +82,8 @@ class Identity:
         strip: bytes | None = None,
     ) -> Path:
         """Write config.json, model.safetensors (fp16, bases int8), and if given preview.png (uint8 [H,W,3]), README.md
-        and the strip of coefficients (a WebP file's bytes)."""
+        and the strip of coefficients (a WebP file's bytes).
+        """
         folder = Path(folder)
         tensors = {f"navigation.{key}": value for key, value in self.navigation.state_dict().items()}
         tensors = narrowed(tensors | {f"head.{key}": value for key, value in self.head.state_dict().items()})
@@ -134,7 +136,8 @@ class Identity:
     @property
     def descriptions(self) -> dict[str, dict]:
         """What describe-identity found, {"lip3": {name, match, purity, low, high, motion_mm, opens_mm}}; {} if it never
-        ran or its record does not fit."""
+        ran or its record does not fit.
+        """
         record, names = self.config.get("coefficients"), self.exp_names + self.lip_names
         groups = [record.get(group) for group in ("exp", "lip")] if isinstance(record, Mapping) else []
         if [len(rows) if isinstance(rows, list) else -1 for rows in groups] != [self.n_exp, self.n_lip]:
@@ -194,6 +197,10 @@ class Identity:
         self._check(a_exp, a_lip)
         return self.head.frame(np.concatenate([a_exp, a_lip]))
 
+    def splats(self, a_exp: np.ndarray, a_lip: np.ndarray) -> Gaussians:
+        """One frame's splats on the identity's device: the quick `frame` on the CPU, `gaussians` elsewhere."""
+        return self.frame(a_exp, a_lip) if self.device.type == "cpu" else self.gaussians(a_exp, a_lip)
+
     @torch.inference_mode()
     def encode(
         self, features: np.ndarray | Tensor, blink: np.ndarray | Tensor | None = None
@@ -226,23 +233,21 @@ class Identity:
         blink = torch.as_tensor(blink, dtype=torch.float32, device=self.device).clamp(0, 1)
         return self.navigation.blink(blink).cpu().numpy()
 
+    @property
+    def blink_weights(self) -> np.ndarray:
+        """[3, n_exp] rows linear, quadratic, unit: blink_coefficients(e) is (e * linear + e^2 * quadratic) / unit."""
+        encoder = self.navigation.expression_encoder.blink
+        rows = (encoder.linear, encoder.quadratic, self.navigation.unit[: self.n_exp])
+        return torch.stack([row.detach() for row in rows]).cpu().numpy()
+
     def coefficients(self, settings: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
         """{"lip3": 1.5, "exp1": -1, "blink": 1} -> a_exp [n_exp], a_lip [n_lip]; what is not named is zero.
 
         Raises UserError for an unknown name, or a value that is not finite or absurdly large.
         """
         names = self.exp_names + self.lip_names
-        values = np.zeros(len(names), np.float32)
-        for name, value in settings.items():
-            if name not in names and name != "blink":
-                raise UserError(
-                    f"'{self.name}' has no coefficient '{name}'; it has {names[0]} to {self.exp_names[-1]}, "
-                    f"{self.lip_names[0]} to {names[-1]}, and blink."
-                )
-            if not math.isfinite(value) or abs(value) > MAX_COEFFICIENT:
-                raise UserError(f"Coefficient {name} must be a number within +-{MAX_COEFFICIENT:g}, not {value}.")
-            if name != "blink":
-                values[names.index(name)] = value
+        check_coefficients(settings, names)
+        values = np.array([settings.get(name, 0.0) for name in names], np.float32)
         a_exp, a_lip = values[: self.n_exp], values[self.n_exp :]
         return a_exp + self.blink_coefficients(float(settings.get("blink", 0.0))), a_lip
 
@@ -253,7 +258,7 @@ class Identity:
                 f"not {tuple(a_exp.shape)} and {tuple(a_lip.shape)}."
             )
         for a in (a_exp, a_lip):
-            if not bool((a == a).all()) or not bool((abs(a) < float("inf")).all()):
+            if not bool(a.isfinite().all() if isinstance(a, Tensor) else np.isfinite(a).all()):
                 raise UserError("A coefficient is not a finite number.")
 
 
@@ -265,15 +270,41 @@ def narrowed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _is_description(row: object) -> bool:
-    def number(key: str, kinds: type | UnionType) -> bool:
-        return key in row and isinstance(row[key], kinds) and not isinstance(row[key], bool)
+    """Whether a row of config.json's "coefficients" has a name and all its numbers; two of them may be null."""
+    if not isinstance(row, Mapping) or not {"name", "purity", "opens_mm"} <= row.keys():
+        return False
+    numbers = [row.get(key) for key in ("match", "low", "high", "motion_mm")]
+    numbers += [row[key] for key in ("purity", "opens_mm") if row[key] is not None]
+    return isinstance(row["name"], str) and all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers)
 
-    return (
-        isinstance(row, Mapping)
-        and isinstance(row.get("name"), str)
-        and all(number(key, int | float) for key in ("match", "low", "high", "motion_mm"))
-        and all(number(key, int | float | None) for key in ("purity", "opens_mm"))
-    )
+
+def check_coefficients(values: Mapping[str, float], names: Sequence[str]) -> None:
+    """Raises UserError unless `values` maps coefficients out of `names`, or blink, to reasonable numbers."""
+    for name, value in values.items():
+        if name not in names and name != "blink":
+            raise UserError(f"There is no coefficient '{name}'; choose from {', '.join(names)}, blink.")
+        largest = 1.0 if name == "blink" else MAX_COEFFICIENT
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or abs(value) > largest:
+            raise UserError(f"Coefficient {name} must be a number within +-{largest:g}, not {value}.")
+
+
+def rendering_device(device: str = "auto") -> str:
+    """The device to load a head on. "auto": "cuda" where there is one and gsplat can draw on it, else "cpu".
+
+    Raises UserError for a device that is not here.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() and gsplat_available() else "cpu"
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"There is no device {device!r}; choose auto, cpu or cuda.") from error
+    if found.type not in ("cpu", "cuda"):
+        raise UserError(f"Heads cannot be drawn on the device {device!r}; choose auto, cpu or cuda.")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"There is no CUDA device {device!r} here; choose auto or cpu.")
+    return device
 
 
 def list_identities() -> list[str]:

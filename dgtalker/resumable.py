@@ -12,7 +12,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def never() -> bool:
 
 
 @contextlib.contextmanager
-def stop_on_interrupt(cancelled: Cancelled = never) -> Iterator[Cancelled]:
+def stop_on_interrupt(cancelled: Cancelled = never) -> Generator[Cancelled]:
     """Inside, Ctrl-C only makes the yielded callable true (a second Ctrl-C interrupts at once)."""
     seen = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -115,7 +115,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
 
 
 def rng_tensors() -> dict[str, Tensor]:
-    """torch's CPU random state (and CUDA's where it is in use)."""
+    """Torch's CPU random state (and CUDA's where it is in use)."""
     out = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_initialized():
         out["cuda"] = torch.cuda.get_rng_state()
@@ -131,7 +131,7 @@ def restore_rng(tensors: Mapping[str, Tensor]) -> None:
 
 def numpy_rng_state(rng: np.random.Generator) -> dict[str, Any]:
     """JSON-able state of a numpy generator."""
-    return rng.bit_generator.state
+    return dict(rng.bit_generator.state)
 
 
 def restore_numpy_rng(rng: np.random.Generator, state: Mapping[str, Any]) -> None:

@@ -86,11 +86,11 @@ class Mapping(nn.Module):
         self.linear = nn.Linear(z_dim, w_dim)
         last = nn.Linear(hidden, w_dim)
         self.residual = nn.Sequential(nn.Linear(z_dim, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), last)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
 
     def chosen(self, z: Tensor) -> Tensor:  # [...,Z] -> [...,Z]
-        """z with its choices made."""
+        """Z with its choices made."""
         z = z.clone()
         for start, stop, sharpness in self.choices:
             share = (sharpness * z[..., start:stop]).softmax(-1)
@@ -186,7 +186,8 @@ class Generator(nn.Module):
 
     def truncation(self, w: Tensor, psi: float = 0.7) -> Tensor:  # [...,W] -> [...,W]
         """Pull w towards the mean head at rest: psi = 1 leaves it, 0 gives the mean. Hair stays: the mean of all styles
-        is none."""
+        is none.
+        """
         out = self.w_mean + psi * (w - self.w_mean)
         out[..., self.slices["hair"]] = w[..., self.slices["hair"]]
         return out

@@ -43,8 +43,8 @@ class Synthesis(nn.Module):
         self.up = nn.ModuleList(ModulatedConv(w_dim, a, b) for a, b in pairwise(channels))
         self.refine = nn.ModuleList(ModulatedConv(w_dim, c, c) for c in channels[1:-1])
         self.to_maps = nn.Conv2d(channels[-1], out_channels, 1)
-        nn.init.zeros_(self.to_maps.weight)
-        nn.init.zeros_(self.to_maps.bias)
+        for parameter in self.to_maps.parameters():
+            nn.init.zeros_(parameter)
         self.size = base_size * 2 ** (len(channels) - 1)
 
     def forward(self, w: Tensor) -> Tensor:  # [B,W], or [B,L,W]: a style for each size -> [B,out_channels,size,size]

@@ -51,7 +51,7 @@ def moved(gaussians: Gaussians, pose: Tensor) -> Gaussians:
 
 
 def rotate_points(points: Tensor, quaternion: Tensor) -> Tensor:
-    """points [N, 3] turned by one unit quaternion [4]."""
+    """Points [N, 3] turned by one unit quaternion [4]."""
     vector = quaternion[1:].expand_as(points)
     cross = 2 * torch.linalg.cross(vector, points)
     return points + quaternion[0] * cross + torch.linalg.cross(vector, cross)

@@ -73,7 +73,8 @@ class TexelSurface(nn.Module):
 
     def frames(self, vertices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Per texel: frames [B,T,3,3], quaternions [B,T,4] of the turn since rest (in the rest frame's own axes),
-        and log-stretches [B,T,2] along t and b since rest."""
+        and log-stretches [B,T,2] along t and b since rest.
+        """
         frames, lengths = self._frames(vertices)
         turned = matrix_to_quaternion(self.rest_frames.mT @ frames)
         stretch = (lengths.log() - self.rest_log_lengths).clamp(-1.5, 1.2)

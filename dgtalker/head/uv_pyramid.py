@@ -6,9 +6,11 @@ checkpoint may be. People differ smoothly; what is finer is in the mean and in t
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor, nn
 
 from dgtalker.head.template import HeadTemplate
@@ -50,7 +52,7 @@ class CoarseTexels(nn.Module):
         if self.identity:
             return values
         index, weight = (self.hair_index, self.hair_weight) if part else (self.index, self.weight)
-        return sum(values[..., index[:, k], :] * weight[:, k, None] for k in range(4))
+        return reduce(torch.add, (values[..., index[:, k], :] * weight[:, k, None] for k in range(4)))
 
     def average(self, values: Tensor, part: str | None = None) -> Tensor:  # [...,N,C] -> [...,Nc,C]
         """Values at fine texels -> weighted means at coarse ones."""
@@ -86,7 +88,7 @@ def _bilinear(atlas, fine) -> tuple[Tensor, Tensor]:
         lost = ((weight.sum(1) < 1e-6) & (fine.texel_part == part)).nonzero()[:, 0]
         same = (atlas.texel_part == part).nonzero()[:, 0]
         if len(lost) and len(same):
-            tree = cKDTree(atlas.texel_rowcol[same].numpy())
+            tree = KDTree(atlas.texel_rowcol[same].numpy())
             nearest = torch.from_numpy(np.atleast_1d(tree.query(place[lost].numpy())[1]))
             index[lost] = same[nearest][:, None]
             weight[lost] = 0.25

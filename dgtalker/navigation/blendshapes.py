@@ -18,7 +18,8 @@ class OrthogonalBlendshapes(nn.Module):
 
     def __init__(self, latent: int, n_exp: int, n_lip: int, bases: str = "joint"):
         """`latent` dimensions of w. bases: one of BASES; all but "joint" are ablations, the branches may overlap, and
-        with "none" directions are neither of unit length nor orthogonal inside a branch."""
+        with "none" directions are neither of unit length nor orthogonal inside a branch.
+        """
         super().__init__()
         assert n_exp + n_lip <= latent, f"{n_exp} + {n_lip} orthogonal directions do not fit into {latent} dimensions"
         self.n_exp, self.n_lip, self.bases = n_exp, n_lip, bases

@@ -38,9 +38,8 @@ class SmoothedOutput(nn.Module):
         self.head = nn.Conv1d(hidden, outputs, 1)
         self.attention = nn.Conv1d(outputs, SMOOTHING_FRAMES, 5, padding=2)
         nn.init.zeros_(self.attention.weight)
-        with torch.no_grad():  # starts as a narrow window around the frame itself
-            offsets = torch.arange(SMOOTHING_FRAMES) - _BEFORE
-            self.attention.bias.copy_(-2.0 * offsets.square().float())
+        offsets = torch.arange(SMOOTHING_FRAMES) - _BEFORE
+        self.attention.bias = nn.Parameter(-2.0 * offsets.square().float())  # starts narrow around the frame itself
 
     def smooth(self, coefficients: Tensor) -> Tensor:
         """Softmax attention over the 8 frames around each one (AD-NeRF, Guo et al. 2021): [B, K, N] -> [B, K, N]."""
@@ -91,10 +90,10 @@ class BackboneEncoder(SmoothedOutput):
         x = F.leaky_relu(self.mix(self.dropout(x)), 0.1)
         return self.smooth(self.head(self.dropout(x))).mT
 
-    def _load_from_state_dict(self, state_dict, prefix, *args):
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         for key in [key for key in state_dict if key.startswith(f"{prefix}trunk.")]:  # its name in older checkpoints
             state_dict[f"{prefix}backbone.{key.removeprefix(f'{prefix}trunk.')}"] = state_dict.pop(key)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 class BlinkEncoder(nn.Module):

@@ -104,14 +104,18 @@ def linear_cross_view_loss(
     """
     b_exp, b_lip = navigation.blendshapes()
     step_exp, step_lip = a_exp @ b_exp.T, a_lip @ b_lip.T
-    shared = swapped if routing == "swapped" else torch.full((len(a_exp),), routing == "both", device=a_exp.device)
+    if routing == "swapped":
+        assert swapped is not None, "routing 'swapped' needs to know which rows are swapped"
+        shared = swapped[:, None, None]
+    else:
+        shared = torch.full((len(a_exp), 1, 1), routing == "both", device=a_exp.device)
 
-    def reached(step: Tensor) -> Tensor:
+    def detach_unshared(step: Tensor) -> Tensor:
         """The other branch's step, without gradient where its rows are not shared."""
-        return torch.where(shared[:, None, None], step, step.detach())
+        return torch.where(shared, step, step.detach())
 
-    up = (step_exp + reached(step_lip) - target_exp) @ response[0].T
-    low = (step_lip + reached(step_exp) - target_lip) @ response[1].T
+    up = (step_exp + detach_unshared(step_lip) - target_exp) @ response[0].T
+    low = (step_lip + detach_unshared(step_exp) - target_lip) @ response[1].T
     return sum(
         error.square().sum(-1).mean() + velocity * error.diff(dim=-2).square().sum(-1).mean() for error in (up, low)
     )

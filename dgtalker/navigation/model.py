@@ -95,11 +95,11 @@ class Navigation(nn.Module):
         return self.w_can + self.w_scale * (step_exp + step_lip)
 
     def expression(self, features: Tensor, blink: Tensor) -> Tensor:
-        """features [B, 2N, D], blink [B, N] in [0, 1] -> a_exp [B, N, n_exp]."""
+        """Features [B, 2N, D], blink [B, N] in [0, 1] -> a_exp [B, N, n_exp]."""
         return self.expression_encoder(self.normalise(features), blink) / self.unit[: self.config.n_exp]
 
     def lips(self, features: Tensor) -> Tensor:
-        """features [B, 2N, D] -> a_lip [B, N, n_lip]."""
+        """Features [B, 2N, D] -> a_lip [B, N, n_lip]."""
         heard = self.normalise(features) if self.config.backbone is None else features  # a backbone has its own units
         return self.lip_encoder(heard) / self.unit[self.config.n_exp :]
 
@@ -130,11 +130,8 @@ class Navigation(nn.Module):
 
     def limited(self, a_exp: Tensor, a_lip: Tensor) -> tuple[Tensor, Tensor]:
         """Coefficients kept near their training range: sounds never heard in training must not break the head."""
-        low, high = (RANGE_MARGIN * self.limits).unbind(-1)
-        return tuple(
-            torch.minimum(torch.maximum(a, lo), hi)
-            for a, lo, hi in zip((a_exp, a_lip), low.split(self._sizes()), high.split(self._sizes()), strict=True)
-        )
+        (low, high), n_exp = (RANGE_MARGIN * self.limits).unbind(-1), self.config.n_exp
+        return a_exp.clamp(low[:n_exp], high[:n_exp]), a_lip.clamp(low[n_exp:], high[n_exp:])
 
     @torch.no_grad()
     def rotate(self, rotation_exp: Tensor, rotation_lip: Tensor) -> None:
@@ -146,10 +143,11 @@ class Navigation(nn.Module):
         rotation = torch.block_diag(rotation_exp, rotation_lip)
         self.blendshapes.set_directions(self.blendshapes.directions() @ rotation, torch.ones(len(rotation)))
         for encoder, r in ((self.expression_encoder, rotation_exp), (self.lip_encoder, rotation_lip)):
-            audio = encoder.audio
-            audio.head.weight.copy_((r.T @ audio.head.weight[..., 0])[..., None])
-            audio.head.bias.copy_(r.T @ audio.head.bias)
-            audio.attention.weight.copy_(torch.einsum("wkt,kj->wjt", audio.attention.weight, r))
+            weight, bias = encoder.audio.head.parameters()
+            weight.copy_((r.T @ weight[..., 0])[..., None])
+            bias.copy_(r.T @ bias)
+            attention = encoder.audio.attention.weight
+            attention.copy_(torch.einsum("wkt,kj->wjt", attention, r))
         blink = self.expression_encoder.blink
         blink.linear.copy_(rotation_exp.T @ blink.linear)
         blink.quadratic.copy_(rotation_exp.T @ blink.quadratic)
@@ -175,7 +173,8 @@ class Navigation(nn.Module):
     @torch.no_grad()
     def keeping(self, kept: Tensor, constant: Tensor) -> Navigation:
         """A copy with coefficients `kept` alone (numbers, rising, some of either branch); the others stay at
-        constant [K] for good, and their steps become part of the anchor."""
+        constant [K] for good, and their steps become part of the anchor.
+        """
         n_exp = self.config.n_exp
         exp, lip = kept[kept < n_exp], kept[kept >= n_exp] - n_exp
         fixed = constant.index_fill(0, kept, 0.0)

@@ -60,7 +60,8 @@ def projections(response: Response, directions: Tensor, n_exp: int) -> tuple[Ten
 
 def principal_directions(response: Response, deviations: Tensor, count: int, seed: int = 0) -> Tensor:
     """Orthonormal directions [W, count] that explain the most of the whole face's motion in deviations [T, W], turned
-    at random among themselves: a start that knows of no regions, and favours none of the branches."""
+    at random among themselves: a start that knows of no regions, and favours none of the branches.
+    """
     moment = deviations.T @ deviations / len(deviations)
     both = response.upper + response.lower
     best = _most_explained(response, both @ moment @ both, count)

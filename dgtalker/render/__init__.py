@@ -59,10 +59,7 @@ def render(
         (tensor[None] if tensor.ndim == 2 else tensor).to(device, dtype)
         for tensor in (cameras.world_to_camera, cameras.intrinsics)
     )
-    arguments = (
-        means, quats, scales, opacities, colors, view, intrinsics,
-        cameras.width, cameras.height, background.expand(channels), near, eps2d,
-    )  # fmt: skip
+    width, height, background = cameras.width, cameras.height, background.expand(channels)
     if backend == "auto":
         from dgtalker.render.gsplat_backend import gsplat_available
 
@@ -70,17 +67,21 @@ def render(
     if backend == "gsplat":
         from dgtalker.render.gsplat_backend import render_gsplat
 
-        return render_gsplat(*arguments)
+        return render_gsplat(
+            means, quats, scales, opacities, colors, view, intrinsics, width, height, background, near, eps2d
+        )
     if backend == "reference":
         from dgtalker.render.reference import render_reference
 
-        return render_reference(*arguments)
+        return render_reference(
+            means, quats, scales, opacities, colors, view, intrinsics, width, height, background, near, eps2d
+        )
     from dgtalker.render.cpu import render_cpu
 
-    if device.type == "cpu":
-        return render_cpu(*arguments)
-    # Gradients flow back through the copies.
-    images, alphas = render_cpu(*(a.cpu() if isinstance(a, Tensor) else a for a in arguments))
+    images, alphas = render_cpu(  # off the CPU, gradients flow back through the copies
+        means.cpu(), quats.cpu(), scales.cpu(), opacities.cpu(), colors.cpu(), view.cpu(), intrinsics.cpu(),
+        width, height, background.cpu(), near, eps2d,
+    )  # fmt: skip
     return images.to(device), alphas.to(device)
 
 

@@ -1,5 +1,6 @@
 """CUDA backend: gsplat (Ye et al. 2024). Importing this module imports nothing heavy and compiles nothing;
-the first call may compile gsplat's kernels, which takes minutes and needs the CUDA toolkit."""
+the first call may compile gsplat's kernels, which takes minutes and needs the CUDA toolkit.
+"""
 
 from __future__ import annotations
 
@@ -34,20 +35,20 @@ def render_gsplat(
     if not means.is_cuda:
         raise UserError("The gsplat backend needs tensors on a CUDA device; use the cpu backend.")
     try:
-        from gsplat import rasterization
+        from gsplat import rasterization  # ty: ignore[import-not-found] (optional package)
     except ImportError as error:
         raise UserError("The gsplat backend needs the package gsplat: pip install gsplat.") from error
     # Gaussians that are not finite must not be drawn, nor reach the kernels.
     attributes = torch.cat([means, quats, scales, opacities[:, None], colors], dim=-1)
-    json_safe = attributes.isfinite().all(dim=-1)
+    is_finite = attributes.isfinite().all(dim=-1)
     means, quats, scales, colors = (
-        torch.where(json_safe[:, None], tensor, 1.0) for tensor in (means, quats, scales, colors)
+        torch.where(is_finite[:, None], tensor, 1.0) for tensor in (means, quats, scales, colors)
     )  # fmt: skip
     images, alphas, _ = rasterization(
         means,
         quats,
         scales,
-        torch.where(json_safe, opacities, 0.0),
+        torch.where(is_finite, opacities, 0.0),
         colors,
         view,
         intrinsics,

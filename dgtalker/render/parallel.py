@@ -13,12 +13,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from types import FunctionType
 
 import numba
 import numpy as np
-from numba import types
+from numba import extending, types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 # No "nnan"/"ninf": masked lanes may hold garbage, and bad input must not become undefined behaviour.
 FAST = {"contract", "reassoc", "arcp", "nsz"}
@@ -33,17 +33,22 @@ def _sources_stamp() -> str:
     return digest.hexdigest()[:12]
 
 
-def jit(function: Callable) -> Callable:
+def jit(function: FunctionType) -> Callable:
     """numba.njit for kernels; cached on disk where a writable place exists (package folder, user cache,
-    NUMBA_CACHE_DIR)."""
+    NUMBA_CACHE_DIR).
+    """
     # numba renews a cached function when its own file changes, not when one that it takes constants or helpers from
     # does; the stamp in the name makes it part of the cache's key.
     function.__qualname__ += "_" + _sources_stamp()
-    options = {"nogil": True, "fastmath": FAST, "error_model": "numpy"}
     try:
-        return numba.njit(function, cache=True, **options)
+        return numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")(function)
     except RuntimeError:  # numba found no folder that it can write
-        return numba.njit(function, **options)
+        return numba.njit(nogil=True, fastmath=FAST, error_model="numpy")(function)
+
+
+def intrinsic(generate: Callable) -> Callable:
+    """numba.extending.intrinsic, with the type of what kernels call: a function without `typing_context`."""
+    return extending.intrinsic(generate)
 
 
 @intrinsic
@@ -70,7 +75,7 @@ def float_as_bits(typing_context, value):
 @cache
 def thread_count() -> int:
     """Cores this process may use: numba's count (affinity, NUMBA_NUM_THREADS), capped by a container's CPU quota."""
-    count = numba.config.NUMBA_NUM_THREADS
+    count = numba.config.NUMBA_NUM_THREADS  # ty: ignore[missing-attribute] (set while numba loads)
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         if quota != "max":

@@ -12,7 +12,9 @@ import operator
 from llvmlite import ir
 from numba import types
 from numba.core.datamodel import models
-from numba.extending import intrinsic, overload, register_model
+from numba.extending import overload, register_model
+
+from dgtalker.render.parallel import intrinsic
 
 LANES = 8
 # Sums may be regrouped and multiply-adds fused, but values that are not finite keep their meaning.
