@@ -9,15 +9,9 @@ from fakes.speech import RATE, syllables
 
 from dgtalker.camera import orbit_camera
 from dgtalker.errors import UserError
-from dgtalker.identity import Identity
 from dgtalker.media.video import probe, read_video
 from dgtalker.performance.curves import Performance, check_edits, parse_edits, time_code
 from dgtalker.talk import talk, talk_frames
-
-
-@pytest.fixture(scope="module")
-def identity(fake_identity) -> Identity:
-    return Identity.from_pretrained(fake_identity)
 
 
 @pytest.fixture

@@ -1,59 +1,26 @@
 """The commands as processes: what comes out, and one clear sentence for each bad input."""
 
 import csv
-import os
 import signal
-import subprocess
-import sys
 import time
-import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes.command_line import run_command, run_ffmpeg, start_command
+from fakes.speech import write_speech
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start(*argv, **options):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    environment.pop("DGTALKER_DEBUG", None)
-    return subprocess.Popen(
-        [sys.executable, "-m", "dgtalker", *map(str, argv)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        **options,
-    )
-
-
-def run(*argv):
-    """(exit code, stdout, stderr)"""
-    process = start(*argv)
-    out, err = process.communicate(timeout=180)
-    return process.returncode, out, err
-
-
 def refused(*argv, saying):
     """The command ends with code 2 and one sentence on stderr that contains `saying`."""
-    code, out, err = run(*argv)
+    code, out, err = run_command(*argv)
     sentence = err.splitlines()[-1]
     assert code == 2, err
     assert sentence.startswith("error: ") and saying.lower() in sentence.lower(), err
     assert all("%|" in line or not line.strip() for line in err.splitlines()[:-1]), err  # at most a progress bar
     assert "Traceback" not in err and out == ""
-
-
-def write_wav(path, seconds=1.0, rate=16000, silent=False):
-    t = np.arange(int(seconds * rate)) / rate
-    samples = np.zeros(len(t)) if silent else 0.3 * np.sin(2 * np.pi * 150 * t) * (np.sin(6 * np.pi * t) > 0)
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes((samples * 32767).astype("<i2").tobytes())
-    return path
 
 
 # -- good input -------------------------------------------------------------------------------------------------------
@@ -65,7 +32,7 @@ def test_render_writes_a_picture_that_follows_the_coefficients(fake_identity, tm
     pictures = []
     for name, settings in (("rest", []), ("open", ["--set", "lip1=3", "--set", "blink=1"])):
         output = tmp_path / f"{name}.png"
-        code, _, err = run("render", fake_identity, "-o", output, "--size", 128, "--yaw", 20, *settings)
+        code, _, err = run_command("render", fake_identity, "-o", output, "--size", 128, "--yaw", 20, *settings)
         assert code == 0, err
         pictures.append(np.asarray(Image.open(output).convert("RGB"), np.int32))
     assert pictures[0].shape == (128, 128, 3) and pictures[0].min() < 200
@@ -75,15 +42,19 @@ def test_render_writes_a_picture_that_follows_the_coefficients(fake_identity, tm
 def test_export_writes_splats_that_load(fake_identity, tmp_path):
     from dgtalker.gaussians import Gaussians
 
-    code, _, err = run("export", fake_identity, "-o", tmp_path / "head.ply", "--set", "lip1=1")
+    code, _, err = run_command("export", fake_identity, "-o", tmp_path / "head.ply", "--set", "lip1=1")
     assert code == 0, err
     assert Gaussians.load_ply(tmp_path / "head.ply").count > 0
 
 
 @pytest.mark.parametrize("silent", [False, True])
 def test_talk_writes_a_video_as_long_as_the_sound(fake_identity, tmp_path, silent):
-    audio, video, table = write_wav(tmp_path / "a.wav", 1.2, silent=silent), tmp_path / "v.mp4", tmp_path / "c.csv"
-    code, out, err = run(
+    audio, video, table = (
+        write_speech(tmp_path / "a.wav", 1.2, level=0.0 if silent else 0.3),
+        tmp_path / "v.mp4",
+        tmp_path / "c.csv",
+    )
+    code, out, err = run_command(
         "talk", fake_identity, audio, "-o", video, "--size", 64, "--camera", "spiral", "--save-coefficients", table,
         "--set", "lip1=0.5",
     )  # fmt: skip
@@ -99,9 +70,9 @@ def test_talk_writes_a_video_as_long_as_the_sound(fake_identity, tmp_path, silen
 
 
 def test_ctrl_c_stops_quietly_and_leaves_no_half_video(fake_identity, tmp_path):
-    audio = write_wav(tmp_path / "long.wav", 300)
+    audio = write_speech(tmp_path / "long.wav", 300)
     folder = tmp_path / "out"
-    process = start("talk", fake_identity, audio, "-o", folder / "v.mp4", "--size", 512, start_new_session=True)
+    process = start_command("talk", fake_identity, audio, "-o", folder / "v.mp4", "--size", 512, start_new_session=True)
     deadline = time.monotonic() + 120
     # Until frames are being written.
     while not any(f.stat().st_size for f in folder.glob("*")) and time.monotonic() < deadline:
@@ -145,7 +116,7 @@ def test_output_that_cannot_be_written(fake_identity, tmp_path, command):
     blocker.write_text("a file where a folder should be")
     name = {"render": "x.png", "export": "x.ply", "talk": "x.mp4"}.get(command, "folder")
     inputs = {
-        "talk": [fake_identity, write_wav(tmp_path / "a.wav")],
+        "talk": [fake_identity, write_speech(tmp_path / "a.wav")],
         "preprocess": [blocker],
         "create-identity": [tmp_path],
         "train-prior": [],
@@ -158,7 +129,7 @@ def bad_audio(kind, folder):
     if kind == "empty file":
         path.write_bytes(b"")
     elif kind == "no samples":
-        write_wav(path, 0)
+        write_speech(path, 0)
     elif kind == "corrupt":
         path.write_bytes(np.random.default_rng(0).bytes(5000))
     elif kind == "too long":
@@ -185,15 +156,9 @@ def test_not_a_data_set(fake_identity, tmp_path):
     refused("create-identity", tmp_path, "-o", tmp_path / "new", saying="data set")
 
 
-def ffmpeg(*argv):
-    import imageio_ffmpeg
-
-    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *map(str, argv)], check=True)
-
-
 def test_video_without_a_face(face_landmarker, tmp_path):
     video = tmp_path / "bars.mp4"
-    ffmpeg(
+    run_ffmpeg(
         "-f", "lavfi", "-i", "testsrc=size=320x240:rate=25:duration=1", "-f", "lavfi", "-i", "sine=duration=1", video
     )
     refused("preprocess", video, "-o", tmp_path / "set", "--face-landmarker", face_landmarker, saying="face")
@@ -205,6 +170,6 @@ def test_video_with_two_faces(shared, face_landmarker, tmp_path):
     if len(clips) < 2:
         pytest.skip("no GRID clips to put side by side")
     video = tmp_path / "two.mp4"
-    ffmpeg("-i", clips[0], "-i", clips[1], "-t", 1, "-filter_complex", "[0:v][1:v]hstack[v]", "-map", "[v]",
+    run_ffmpeg("-i", clips[0], "-i", clips[1], "-t", 1, "-filter_complex", "[0:v][1:v]hstack[v]", "-map", "[v]",
            "-map", "0:a", video)  # fmt: skip
     refused("preprocess", video, "-o", tmp_path / "set", "--face-landmarker", face_landmarker, saying="two faces")

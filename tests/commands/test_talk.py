@@ -5,10 +5,11 @@ import os
 
 import numpy as np
 import pytest
+from fakes.command_line import run_command
+from fakes.speech import write_speech
 
 from dgtalker import cli
 from dgtalker.media.video import probe, read_video
-from tests.commands.test_commands import run, write_wav
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +25,7 @@ def curves(path) -> dict[str, list[str]]:
 
 
 def test_blinks_and_variants_leave_the_lips_alone(tmp_path):
-    audio, other = write_wav(tmp_path / "a.wav", 2.0), write_wav(tmp_path / "b.wav", 0.7)
+    audio, other = write_speech(tmp_path / "a.wav", 2.0), write_speech(tmp_path / "b.wav", 0.7)
     (tmp_path / "blinks.csv").write_text("time\n0.4\n1.2\n")
     choices = {
         "plain": [], "none": ["--blinks", "none"], "hand": ["--blinks", "0.4, 1.2"],
@@ -34,8 +35,8 @@ def test_blinks_and_variants_leave_the_lips_alone(tmp_path):
     seen = {}
     for name, options in choices.items():
         table = tmp_path / f"{name}.csv"
-        code, _, err = run("talk", "fake", audio, "-o", tmp_path / "v.mp4", "--size", 32, "--save-coefficients", table,
-                           *options)  # fmt: skip
+        video = ["-o", tmp_path / "v.mp4", "--size", 32]
+        code, _, err = run_command("talk", "fake", audio, *video, "--save-coefficients", table, *options)
         assert code == 0, err
         seen[name] = curves(table)
     for table in seen.values():
@@ -47,16 +48,16 @@ def test_blinks_and_variants_leave_the_lips_alone(tmp_path):
 
 
 def test_a_session_gives_the_same_frames(tmp_path):
-    audio = write_wav(tmp_path / "a.wav", 1.2)
+    audio = write_speech(tmp_path / "a.wav", 1.2)
     saved, video, again = (tmp_path / name for name in ("s.json", "v.mp4", "again.mp4"))
-    code, _, err = run("talk", "fake", audio, "-o", video, "--size", 64, "--camera", "spiral", "--variant", 1,
+    code, _, err = run_command("talk", "fake", audio, "-o", video, "--size", 64, "--camera", "spiral", "--variant", 1,
                        "--set", "lip1=1", "--save-session", saved)  # fmt: skip
     assert code == 0, err
-    code, _, err = run("talk", "--session", saved, audio, "-o", again, "--save-session", tmp_path / "s2.json")
+    code, _, err = run_command("talk", "--session", saved, audio, "-o", again, "--save-session", tmp_path / "s2.json")
     assert code == 0, err
     assert np.array_equal(list(read_video(video)), list(read_video(again))) and probe(again).audio
     assert saved.read_text() == (tmp_path / "s2.json").read_text()
-    code, _, err = run("talk", "--session", saved, "-o", again, "--size", 96)
+    code, _, err = run_command("talk", "--session", saved, "-o", again, "--size", 96)
     assert code == 0 and "silent: give the sound 'a.wav'" in err
     assert probe(again).width == 96 and not probe(again).audio
 
@@ -74,7 +75,7 @@ def test_what_sessions_and_schedules_cannot_be(tmp_path, capsys):
             sentence
         )
 
-    audio, other = write_wav(tmp_path / "a.wav", 1.0), write_wav(tmp_path / "b.wav", 1.5)
+    audio, other = write_speech(tmp_path / "a.wav", 1.0), write_speech(tmp_path / "b.wav", 1.5)
     saved, out = tmp_path / "s.json", ["-o", tmp_path / "x.mp4", "--size", 32]
     assert cli.main(["talk", "fake", str(audio), *map(str, out), "--save-session", str(saved)]) == 0
     os.unlink(tmp_path / "x.mp4")

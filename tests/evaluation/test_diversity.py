@@ -2,29 +2,24 @@
 
 import numpy as np
 import pytest
-from fakes.held_out import make_dataset, read_faces
+from fakes.held_out import make_dataset, read_faces, read_same_face
 
 from dgtalker.evaluation.attached_landmarks import attach_landmarks
 from dgtalker.evaluation.diversity import VARIANTS, measure_diversity
 from dgtalker.evaluation.fixed_view import FixedView
 from dgtalker.evaluation.held_out import HeldOut, encode_clip
-from dgtalker.identity import Identity
-from tests.evaluation.test_landmark_leakage import read_faces as same_face
 
 
-def test_upper_face_varies_and_lips_do_not(fake_identity, tmp_path, monkeypatch):
+def test_upper_face_varies_and_lips_do_not(identity, tmp_path, monkeypatch):
     soundfile = pytest.importorskip("soundfile")
     monkeypatch.setattr("dgtalker.evaluation.attached_landmarks.REACH", 30.0)
-    identity, dataset = (
-        Identity.from_pretrained(fake_identity),
-        make_dataset(tmp_path, Identity.from_pretrained(fake_identity)),
-    )
+    dataset = make_dataset(tmp_path, identity)
     clip = dataset.clip(0)
     clip.audio_path.parent.mkdir(exist_ok=True)
     sound = np.random.default_rng(0).normal(0, 0.1, 16000 * 2) * np.repeat(np.tile([1.0, 0.05], 4), 4000)
     soundfile.write(clip.audio_path, sound, 16000)
     held = HeldOut(identity, [clip], {clip.name: encode_clip(identity, dataset, clip)}, read_faces)
-    found = measure_diversity(held, FixedView.of(held), attach_landmarks(identity, same_face))
+    found = measure_diversity(held, FixedView.of(held), attach_landmarks(identity, read_same_face))
     assert found["variants"] == VARIANTS and found["clips"] == 1
     assert found["upper_px"] > 0.05 and found["upper_change"] > 10 * found["lower_change"]
     assert found["lower_px"] == pytest.approx(0, abs=1e-4) and found["lip_coefficients_moved"] == 0

@@ -12,13 +12,7 @@ from fakes.speech import RATE, syllables
 from dgtalker import metrics
 from dgtalker.errors import UserError
 from dgtalker.evaluation import EvaluationConfig, evaluate
-from dgtalker.identity import Identity
 from dgtalker.report.figures import ReportFigures
-
-
-@pytest.fixture(scope="module")
-def identity(fake_identity):
-    return Identity.from_pretrained(fake_identity)
 
 
 @pytest.fixture(scope="module")

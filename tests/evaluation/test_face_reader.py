@@ -8,14 +8,11 @@ from dgtalker.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def frame(shared):
+def frame(grid_clip):
     """A frame of a real talker, RGB uint8."""
     import imageio_ffmpeg
 
-    clips = sorted((shared / "data" / "grid_s1" / "test").glob("*.mpg"))
-    if not clips:
-        pytest.skip("no GRID clips")
-    reader = imageio_ffmpeg.read_frames(str(clips[0]))
+    reader = imageio_ffmpeg.read_frames(str(grid_clip))
     width, height = next(reader)["size"]
     picture = np.frombuffer(next(reader), np.uint8).reshape(height, width, 3)
     reader.close()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from fakes.held_out import read_same_face
 
 from dgtalker.camera import orbit_camera
 from dgtalker.evaluation.attached_landmarks import attach_landmarks, landmark_halves, project
@@ -10,20 +11,6 @@ from dgtalker.evaluation.held_out import HeldOut
 from dgtalker.evaluation.landmark_leakage import measure_landmark_leakage
 from dgtalker.evaluation.leakage import States
 from dgtalker.identity import Identity
-
-ROWS = {"upper": 0.38, "lower": 0.66}  # of the picture's height, in the view landmarks are found in
-
-
-def read_faces(pictures):
-    """Finds the same face everywhere: landmarks of the halves in two rows, spread across the middle."""
-    found = []
-    for picture in pictures:
-        size = picture.shape[0]
-        points = np.full((478, 2), 0.5 * size)
-        for numbers, row in zip(landmark_halves(), ROWS.values(), strict=True):
-            points[numbers] = np.stack([np.linspace(0.42, 0.58, len(numbers)), np.full(len(numbers), row)], -1) * size
-        found.append(points)
-    return np.array(found, np.float32)
 
 
 @pytest.fixture
@@ -34,7 +21,7 @@ def identity(fake_identity, monkeypatch):
 
 def measure(identity, attached):
     states = States(np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32), *np.ones((2, 2, 8, 8), np.float32))
-    held = HeldOut(identity, [], {}, read_faces)
+    held = HeldOut(identity, [], {}, read_same_face)
     return measure_landmark_leakage(held, states, [orbit_camera(size=64)] * 2, attached)
 
 
@@ -45,14 +32,14 @@ def test_halves_have_lips_below_and_eyes_above():
 
 
 def test_anchors_lie_on_splats_of_their_half_that_face_the_camera(identity):
-    attached = attach_landmarks(identity, read_faces)
+    attached = attach_landmarks(identity, read_same_face)
     for splats, weight in ((attached.upper, identity.head.upper_weight), (attached.lower, identity.head.lower_weight)):
         assert bool((weight[torch.from_numpy(splats)] > 0.5).all())
         assert bool((identity.head.mean_means[torch.from_numpy(splats), 2] > 0).all())
 
 
 def test_a_head_made_without_leakage_has_none(identity):
-    found = measure(identity, attach_landmarks(identity, read_faces))
+    found = measure(identity, attach_landmarks(identity, read_same_face))
     assert found["by"] == "geometry" and found["unit"] == "pixels at 256" and min(found["landmarks"]) > 0
     assert found["lip_to_upper"] == 0 and found["exp_to_lower"] == 0
     assert found["matrix"]["change"][0][0] > 0.1 and found["matrix"]["change"][1][1] > 0.1
@@ -64,7 +51,7 @@ def test_leakage_that_was_put_in_is_found(identity):
         moved = head.basis_means[3:].norm(dim=-1).amax(dim=1)
         head.basis_means[3:] += 0.5 * moved[:, None, None] * head.upper_weight[None, :, None] * torch.eye(3)[0]
         head._arrays = None
-    attached = attach_landmarks(identity, read_faces)
+    attached = attach_landmarks(identity, read_same_face)
     found = measure(identity, attached)
     assert found["lip_to_upper"] > 0.3 and found["exp_to_lower"] == 0
     assert found["matrix"]["ratio"][1][0] == found["lip_to_upper"]

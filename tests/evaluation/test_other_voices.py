@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from fakes.held_out import read_faces
 from fakes.speech import RATE, syllables
 
-from dgtalker import metrics
 from dgtalker.audio.phones import Phone
 from dgtalker.errors import UserError
 from dgtalker.evaluation import other_voices
@@ -20,22 +20,8 @@ from dgtalker.evaluation.other_voices import (
     find_recordings,
     measure_other_voices,
 )
-from dgtalker.identity import Identity
 from dgtalker.metrics.articulation import Mouth, envelope
 from dgtalker.report.figures import ReportFigures
-
-
-def read_faces(pictures):
-    """Stands for MediaPipe: lips open with the darkness of the lower half."""
-    found = []
-    for picture in pictures:
-        points = np.random.default_rng(0).uniform(20, 40, (478, 2))
-        points[33], points[263] = (10, 20), (54, 20)
-        gap = (255 - picture[len(picture) // 2 :].astype(np.float64).mean()) / 10
-        for u, v in metrics.INNER_PAIRS:
-            points[u], points[v] = (32, 48 - gap / 2), (32, 48 + gap / 2)
-        found.append(points)
-    return np.array(found, np.float32)
 
 
 def spoken(seed, late=0, voice="grid", filmed=True):
@@ -97,30 +83,23 @@ def test_folders_of_voices(tmp_path):
             find_recordings(folders, 2)
 
 
-def test_an_identity_hears_sound_files(fake_identity, tmp_path):
+def test_an_identity_hears_sound_files(identity, tmp_path):
     for seed in range(2):
         soundfile.write(tmp_path / f"{seed}.wav", syllables(1.5, seed), RATE)
-    block = measure_other_voices(
-        Identity.from_pretrained(fake_identity), [tmp_path], OtherVoicesConfig(seconds=1.0, size=64), faces=read_faces
-    )
+    block = measure_other_voices(identity, [tmp_path], OtherVoicesConfig(seconds=1.0, size=64), faces=read_faces)
     assert set(HEADLINES) <= set(json.loads(json.dumps(block)))
     assert block["n"]["frames"] == 50 and block["n"]["filmed"] == 0
     assert block["silence"]["digital"]["motion_ratio"] < 0.1
     assert block["recordings"][0]["phones"] == "no English transcript"
 
 
-def test_a_talker_filmed_is_compared_with_the_true_lips(fake_identity, shared, tmp_path):
+def test_a_talker_filmed_is_compared_with_the_true_lips(identity, other_grid_clip, tmp_path):
     pytest.importorskip("pocketsphinx")
-    source = shared / "data" / "grid_other" / "lbbc2a.mpg"
-    if not source.is_file():
-        pytest.skip("no GRID clips")
     (tmp_path / "voices").mkdir()
-    (tmp_path / "voices" / source.name).write_bytes(source.read_bytes())
+    (tmp_path / "voices" / other_grid_clip.name).write_bytes(other_grid_clip.read_bytes())
     config = OtherVoicesConfig(size=64, phones=tmp_path / "phones", strips=tmp_path / "strips")
     shown = ReportFigures()
-    block = measure_other_voices(
-        Identity.from_pretrained(fake_identity), [tmp_path / "voices"], config, faces=read_faces, report_figures=shown
-    )
+    block = measure_other_voices(identity, [tmp_path / "voices"], config, faces=read_faces, report_figures=shown)
     (strip,) = shown.strips["unseen_audio"]
     assert set(strip.rows) == {"real", "rendered"} and "b" in [label.lower() for label in strip.columns]
     assert len(strip.columns) == len(strip.rows["real"]) == len(strip.rows["rendered"])

@@ -14,7 +14,6 @@ from dgtalker.audio.phones import Phone
 from dgtalker.evaluation import evaluate
 from dgtalker.evaluation.ground_truth import GroundTruth
 from dgtalker.evaluation.self_driven import compare, summarise
-from dgtalker.identity import Identity
 from dgtalker.media.audio import load_audio
 from dgtalker.video.dataset import Dataset
 
@@ -54,9 +53,9 @@ def test_clips_without_a_transcript_count_for_nothing():
 
 
 @pytest.fixture
-def clip(fake_identity, tmp_path):
+def clip(identity, tmp_path):
     """A clip that is named like one of GRID's; what is said in it is not the words of its name."""
-    make_dataset(tmp_path, Identity.from_pretrained(fake_identity), clips=1)
+    make_dataset(tmp_path, identity, clips=1)
     (tmp_path / "clips" / "clip0.safetensors").rename(tmp_path / "clips" / "bbaf2n.safetensors")
     (tmp_path / "audio").mkdir()
     soundfile.write(tmp_path / "audio" / "bbaf2n.wav", syllables(0.64), RATE)
@@ -65,21 +64,21 @@ def clip(fake_identity, tmp_path):
     return Dataset.open(tmp_path)
 
 
-def test_without_pocketsphinx_the_figure_is_left_out_and_says_why(clip, fake_identity, monkeypatch):
+def test_without_pocketsphinx_the_figure_is_left_out_and_says_why(clip, identity, monkeypatch):
     pytest.importorskip("skimage")
     phones_module._decoder.cache_clear()
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
-    block = evaluate(Identity.from_pretrained(fake_identity), clip, faces=read_faces)["self_driven"]
+    block = evaluate(identity, clip, faces=read_faces)["self_driven"]
     assert np.isnan(block["closure_hit_rate"]) and "pocketsphinx" in block["phones"]["note"]
     assert block["psnr"] > 40
 
 
-def test_known_phones_of_a_clip_reach_the_report(clip, fake_identity, monkeypatch):
+def test_known_phones_of_a_clip_reach_the_report(clip, identity, monkeypatch):
     pytest.importorskip("skimage")
     said = [Phone("B", 0.1 * k, 0.1 * k + 0.05, 1) for k in range(1, 9)]  # the last ones are after the clip's end
     monkeypatch.setattr(phones_module, "require_pocketsphinx", lambda: None)
     monkeypatch.setattr(phones_module, "align_phones", lambda samples, text: said if "bin blue" in text else [])
-    report = evaluate(Identity.from_pretrained(fake_identity), clip, faces=read_faces)
+    report = evaluate(identity, clip, faces=read_faces)
     made, static = report["self_driven"], report["baselines"]["static"]
     assert (
         made["phones"]["closures"] == 5 and made["closure_hit_rate"] == made["phones"]["true_lips"]["closure_hit_rate"]
@@ -87,14 +86,11 @@ def test_known_phones_of_a_clip_reach_the_report(clip, fake_identity, monkeypatc
     assert static["closure_hit_rate"] == 0  # a mouth that never moves never closes
 
 
-def test_real_clips_are_aligned(shared):
+def test_real_clips_are_aligned(other_grid_clip):
     pytest.importorskip("pocketsphinx")
-    source = shared / "data" / "grid_other" / "lbbc2a.mpg"
-    if not source.is_file():
-        pytest.skip("no GRID clips")
 
     class RealClip:
-        name, audio_path = "lbbc2a", source
+        name, audio_path = "lbbc2a", other_grid_clip
         images = torch.zeros(75, 8, 8, 3)
 
         def __len__(self):
@@ -102,4 +98,4 @@ def test_real_clips_are_aligned(shared):
 
     found = GroundTruth.of(RealClip(), lambda pictures: np.zeros((len(pictures), 478, 2)))
     assert [p.label for p in found.phones if p.label in phones_module.CLOSED] == ["B", "B"] and found.note is None
-    assert found.phones[-1].end <= 3.0 <= len(load_audio(source)) / 16000 + 0.1
+    assert found.phones[-1].end <= 3.0 <= len(load_audio(other_grid_clip)) / 16000 + 0.1

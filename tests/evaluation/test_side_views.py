@@ -11,18 +11,12 @@ from dgtalker.errors import UserError
 from dgtalker.evaluation import side_views
 from dgtalker.evaluation.attached_landmarks import project
 from dgtalker.evaluation.held_out import HeldOut, draw
-from dgtalker.identity import Identity
 from dgtalker.video.true_views import TrueViews, views_path
 
 YAWS = np.array([-40.0, 0.0, 40.0])
 TRUE = side_views.Similarity(
     1.1, Rotation.from_euler("xyz", [3, -4, 2], degrees=True).as_matrix(), np.array([0.1, -0.05, 0.08])
 )
-
-
-@pytest.fixture(scope="module")
-def identity(fake_identity):
-    return Identity.from_pretrained(fake_identity)
 
 
 @pytest.fixture

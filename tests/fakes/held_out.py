@@ -1,4 +1,4 @@
-"""A data set rendered from an identity's own answers, and a reader of its landmarks: the truth is known."""
+"""A data set rendered from an identity's own answers, and readers of its landmarks: the truth is known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch
 
 from dgtalker import metrics
 from dgtalker.camera import orbit_camera
-from dgtalker.evaluation.evaluate import draw
+from dgtalker.evaluation.attached_landmarks import landmark_halves
+from dgtalker.evaluation.held_out import draw
 from dgtalker.video.dataset import ClipInfo, Dataset, DatasetInfo, write_clip, write_info
 
 SIZE, FRAMES, SHORTER = 64, 16, 10  # every clip has so many frames less than the one before
@@ -27,6 +28,18 @@ def read_faces(pictures):
             for u, v in pairs:
                 gap = rows[: SIZE // 2].mean() / 20
                 points[u], points[v] = (32, 20 - gap), (32, 20 + gap)
+        found.append(points)
+    return np.array(found, np.float32)
+
+
+def read_same_face(pictures):
+    """Finds one face everywhere: the landmarks of its upper and of its lower half in a row each."""
+    found = []
+    for picture in pictures:
+        size = picture.shape[0]
+        points = np.full((478, 2), 0.5 * size)
+        for numbers, row in zip(landmark_halves(), (0.38, 0.66), strict=True):  # of the picture's height
+            points[numbers] = np.stack([np.linspace(0.42, 0.58, len(numbers)), np.full(len(numbers), row)], -1) * size
         found.append(points)
     return np.array(found, np.float32)
 

@@ -30,6 +30,9 @@ class FakePeople:
     def sample(self, rng):
         return rng.standard_normal(8).astype(np.float32)
 
+    def groups(self, person):
+        return {"tone": "light" if person[5] > 0 else "dark"}
+
     def choices(self, person):
         return []
 
@@ -58,6 +61,21 @@ class FakePeople:
             made["opacity"] * 0.9, made["color"],
         )  # fmt: skip
         return render(ball, cameras, backend="reference")[0].numpy()
+
+
+class GeneratedPeople(FakePeople):
+    """The same people, pictured with the splats of a generator that holds them exactly."""
+
+    def __init__(self, generator):
+        super().__init__()
+        self.generator = generator
+
+    def capture(self, person, expressions, cameras):
+        made = self.texels(person, expressions[0])
+        splats = self.generator(self.generator.w_mean[None])[0].detach()
+        splats.means, splats.colors = made["positions"], made["color"]
+        splats.opacities = made["opacity"] * 0.97
+        return (render(splats, cameras)[0].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
 def settings(folder, **changes):

@@ -46,6 +46,7 @@ def fake_template(rings: int = 12, sectors: int = 20, shapes: int = 5, expressio
             texel_part=part.reshape(-1),
         )
 
+    front = (vertices[:, 2] > 0).float()
     return SimpleNamespace(
         vertices=vertices,
         triangles=triangles,
@@ -54,4 +55,6 @@ def fake_template(rings: int = 12, sectors: int = 20, shapes: int = 5, expressio
         expression_basis=bases(expressions),
         expression_names=[f"unit{k}" for k in range(expressions)],
         atlas=atlas,
+        upper_weight=front,
+        lower_weight=1 - front,
     )

@@ -1,22 +1,17 @@
 """Any sound file becomes 16 kHz mono; everything else becomes one sentence."""
 
-import subprocess
-
 import numpy as np
 import pytest
 import soundfile
+from fakes.command_line import run_ffmpeg
 
 from dgtalker.errors import UserError
-from dgtalker.media.audio import ffmpeg_exe, load_audio, num_frames
+from dgtalker.media.audio import load_audio, num_frames
 
 
 def tone(rate: int, seconds: float = 1.0, channels: int = 1, frequency: float = 440.0) -> np.ndarray:
     time = np.arange(round(rate * seconds)) / rate
     return np.repeat(0.5 * np.sin(2 * np.pi * frequency * time)[:, None], channels, axis=1).astype(np.float32)
-
-
-def ffmpeg(*arguments) -> None:
-    subprocess.run([ffmpeg_exe(), "-v", "error", "-y", *map(str, arguments)], check=True)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +41,7 @@ def test_compressed_and_video_files(tmp_path, suffix):
     wav, path = tmp_path / "tone.wav", tmp_path / f"tone{suffix}"
     soundfile.write(wav, tone(44100, 2.0), 44100)
     picture = ["-f", "lavfi", "-i", "color=red:s=64x64:d=2"] if suffix == ".mp4" else []
-    ffmpeg("-i", wav, *picture, path)
+    run_ffmpeg("-i", wav, *picture, path)
     samples = load_audio(path)
     assert abs(len(samples) / 16000 - 2.0) < 0.08
     assert samples[4000:28000].std() == pytest.approx(0.5 / np.sqrt(2), rel=0.08)  # lame takes 5 % off
@@ -70,7 +65,7 @@ def test_missing_empty_corrupt_and_foreign_files(tmp_path):
     (tmp_path / "noise.mp3").write_bytes(np.random.default_rng(0).bytes(5000))
     (tmp_path / "letter.wav").write_text("Dear Sir or Madam,\n" * 50)
     soundfile.write(tmp_path / "header.wav", np.zeros(0), 16000)
-    ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64:d=1", tmp_path / "mute.mp4")
+    run_ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64:d=1", tmp_path / "mute.mp4")
     expected = {
         "absent.wav": "does not exist",
         "empty.wav": "is empty",
@@ -97,7 +92,7 @@ def test_truncated_file_keeps_what_can_be_decoded(tmp_path):
 def test_damaged_mp3_is_decoded_without_a_word(tmp_path, capfd):
     soundfile.write(tmp_path / "tone.wav", tone(44100, 2.0), 44100)
     path = tmp_path / "tone.mp3"
-    ffmpeg("-i", tmp_path / "tone.wav", path)
+    run_ffmpeg("-i", tmp_path / "tone.wav", path)
     data, random = bytearray(path.read_bytes()), np.random.default_rng(0)
     for place in random.integers(2000, len(data), 200):
         data[place] = random.integers(256)
@@ -112,7 +107,7 @@ def test_too_long_and_too_short(tmp_path):
     assert len(load_audio(path, max_seconds=3)) == 48000
     with pytest.raises(UserError, match="limit"):
         load_audio(path, max_seconds=2)
-    ffmpeg("-i", path, tmp_path / "long.m4a")  # the other decoder counts while it reads
+    run_ffmpeg("-i", path, tmp_path / "long.m4a")  # the other decoder counts while it reads
     with pytest.raises(UserError, match="limit"):
         load_audio(tmp_path / "long.m4a", max_seconds=2)
     soundfile.write(path, np.zeros(100, np.int16), 16000)
@@ -132,13 +127,13 @@ def test_no_decoder_shifts_the_sound(tmp_path, suffix):
     soundfile.write(tmp_path / "click.wav", click, 44100)
     path = tmp_path / f"click{suffix}"
     picture = ["-f", "lavfi", "-i", "color=red:s=64x64:d=2"] if suffix == ".mp4" else []
-    ffmpeg("-i", tmp_path / "click.wav", *picture, path)
+    run_ffmpeg("-i", tmp_path / "click.wav", *picture, path)
     assert abs(np.abs(load_audio(path)).argmax() / 16000 - 1.0) < 0.002
 
 
 def test_sound_that_starts_late_in_a_video_stays_late(tmp_path):
     soundfile.write(tmp_path / "tone.wav", tone(44100), 44100)
     path = tmp_path / "late.mp4"
-    ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64:d=2", "-itsoffset", "0.5", "-i", tmp_path / "tone.wav", path)
+    run_ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64:d=2", "-itsoffset", "0.5", "-i", tmp_path / "tone.wav", path)
     samples = load_audio(path)
     assert abs(np.flatnonzero(np.abs(samples) > 0.1)[0] / 16000 - 0.5) < 0.03

@@ -11,16 +11,15 @@ from dgtalker.gaussians import Gaussians
 from dgtalker.head.generator import Generator, GeneratorConfig, footprint_log_scales, texel_steps
 from dgtalker.people.hair_shell import AROUND, azimuths, column_length, shell_rays, template_lengths
 from dgtalker.render import render
-from tests.people.test_people import assets, needs_assets  # noqa: F401
 
-pytestmark = needs_assets
+pytest.importorskip("anny", reason="synthetic people need the package anny")
 
 
 @pytest.fixture(scope="module")
-def someone(assets):  # noqa: F811
+def someone(person_assets):
     from dgtalker.people import sample_person
 
-    return sample_person(np.random.default_rng(4), assets)
+    return sample_person(np.random.default_rng(4), person_assets)
 
 
 def texels(person, hair):

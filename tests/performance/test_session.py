@@ -10,16 +10,10 @@ import soundfile
 from fakes.speech import RATE, syllables
 
 from dgtalker.errors import UserError
-from dgtalker.identity import Identity
 from dgtalker.media.video import probe, read_video
 from dgtalker.performance.expression import ExpressionSettings
 from dgtalker.performance.session import MAX_BYTES, STILL, Session, SessionCamera, Sound
 from dgtalker.talk import talk, talk_session
-
-
-@pytest.fixture(scope="module")
-def identity(fake_identity) -> Identity:
-    return Identity.from_pretrained(fake_identity)
 
 
 @pytest.fixture(scope="module")

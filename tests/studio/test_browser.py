@@ -9,49 +9,10 @@ import urllib.request
 import numpy as np
 import pytest
 import soundfile
+from fakes.speech import RATE, write_speech
+from fakes.studio_page import generate, picture, set_slider, slider, upload
 
-RATE = 16000
 SERVER_FUNCTIONS = re.compile("component_server")
-
-
-def picture(page) -> str:
-    """The viewport's pixels once it stands still at full size, as a data URL. A busy machine may still be painting what
-    was asked for earlier, so that it is given time."""
-    page.wait_for_function(
-        """async () => {
-            const canvas = document.querySelector("#dg-viewport canvas");
-            const drawn = canvas.dataset.drawn;
-            await new Promise((resolve) => setTimeout(resolve, 800));
-            return canvas.dataset.drawn === drawn && Number(canvas.dataset.size) >= 384;
-        }"""
-    )
-    return page.evaluate("document.querySelector('#dg-viewport canvas').toDataURL()")
-
-
-def set_slider(page, name: str, value: float) -> None:
-    page.locator(f"#dg-{name}").evaluate(
-        "(e, v) => { e.value = v; e.dispatchEvent(new Event('input', { bubbles: true })); }", value
-    )
-
-
-def slider(page, name: str) -> float:
-    return float(page.locator(f"#dg-{name}").input_value())
-
-
-def speech(path, seconds: float = 1.0, level: float = 0.3):
-    """A buzz that comes and goes four times a second."""
-    t = np.arange(int(seconds * RATE)) / RATE
-    soundfile.write(path, level * np.sin(2 * np.pi * 140 * t) * np.clip(np.sin(2 * np.pi * 4 * t), 0, 1), RATE)
-    return path
-
-
-def upload(page, path) -> None:
-    page.locator("#dg-audio input[type=file]").set_input_files(str(path))
-    page.wait_for_selector("#dg-audio [data-testid=file-upload]", state="detached")
-
-
-def generate(page) -> None:
-    page.click("#dg-generate")
 
 
 def test_opens_with_a_picture_and_asks_no_other_host(app, browser):
@@ -193,7 +154,7 @@ def test_sliders_say_what_they_do_and_pictures_show_it(page):
 
 
 def test_upload_generate_play_and_download(page, tmp_path):
-    upload(page, speech(tmp_path / "speech.wav", 1.2))
+    upload(page, write_speech(tmp_path / "speech.wav", 1.2))
     set_slider(page, "lip1", 1)
     generate(page)
     page.wait_for_selector(".dg-status.done", timeout=40_000)
@@ -242,7 +203,7 @@ def test_bad_audio_gets_one_sentence_and_loses_nothing(page, tmp_path):
 
 
 def test_cancel_stops_the_job_and_another_one_can_follow(page, tmp_path):
-    upload(page, speech(tmp_path / "speech.wav", 29))
+    upload(page, write_speech(tmp_path / "speech.wav", 29))
     generate(page)
     page.wait_for_selector("#dg-cancel:visible")
     page.wait_for_selector(".dg-status.working")
@@ -258,7 +219,7 @@ def test_cancel_stops_the_job_and_another_one_can_follow(page, tmp_path):
         page.wait_for_selector("#dg-generate:visible")
     page.click("#dg-audio [aria-label='Clear']")
     page.wait_for_selector("#dg-audio input[type=file]", state="attached")
-    upload(page, speech(tmp_path / "short.wav", 0.5))
+    upload(page, write_speech(tmp_path / "short.wav", 0.5))
     generate(page)
     page.wait_for_selector(".dg-status.done")
     page.wait_for_timeout(500)

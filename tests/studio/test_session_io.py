@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 
 import pytest
-
-from tests.studio.test_browser import generate, picture, set_slider, slider, speech, upload
+from fakes.speech import write_speech
+from fakes.studio_page import generate, picture, set_slider, slider, upload
 
 TIMEOUT = 60_000
 
@@ -60,7 +60,7 @@ def mark_report(page) -> None:
 
 
 def test_expression_settings_reach_the_video_and_not_the_lips(page, tmp_path):
-    upload(page, speech(tmp_path / "speech.wav", 1.6))
+    upload(page, write_speech(tmp_path / "speech.wav", 1.6))
     open_expression(page)
     shot(page, "expression")
     page.fill("#dg-blinks input", "0.4, 1.2")
@@ -78,7 +78,7 @@ def test_expression_settings_reach_the_video_and_not_the_lips(page, tmp_path):
 
 
 def test_a_session_comes_back_in_another_browser(page, open_studio, tmp_path):
-    audio = speech(tmp_path / "speech.wav", 1.2)
+    audio = write_speech(tmp_path / "speech.wav", 1.2)
     upload(page, audio)
     open_expression(page)
     page.fill("#dg-variant input", "2")

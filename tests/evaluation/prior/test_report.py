@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from fakes.template import fake_template
+from fakes.people import SIZE, TEMPLATE, FakePeople, GeneratedPeople
 
 from dgtalker import resumable
 from dgtalker.camera import Camera, orbit_camera
@@ -29,77 +29,22 @@ from dgtalker.report.contact_sheets.prior_report import choose
 from dgtalker.training.prior.linear_path import fit_linear_path
 from dgtalker.video.masks import project
 
-SIZE = 32
 QUICK = FittingConfig(samples=12, invert_steps=8, tune_steps=4)
-
-
-def ball_template():
-    template = fake_template()
-    front = (template.vertices[:, 2] > 0).float()
-    return SimpleNamespace(**vars(template), upper_weight=front, lower_weight=1 - front)
-
-
-TEMPLATE = ball_template()
-
-
-class Balls:
-    """People that the linear path holds exactly: shape, two colours, hair or none; pictures by the same renderer."""
-
-    expression_names = TEMPLATE.expression_names
-
-    def fingerprint(self):
-        return "balls"
-
-    def sample(self, rng):
-        return rng.standard_normal(8).astype(np.float32)
-
-    def groups(self, person):
-        return {"tone": "light" if person[5] > 0 else "dark"}
-
-    def choices(self, person):
-        return []
-
-    def factors(self, person):
-        return person
-
-    def shape(self, person):
-        return person[:5]
-
-    def texels(self, person, expression):
-        atlas = TEMPLATE.atlas(SIZE)
-        vertices = TEMPLATE.vertices + torch.tensordot(torch.from_numpy(person[:5]), TEMPLATE.shape_basis, 1)
-        vertices = vertices + torch.tensordot(torch.from_numpy(expression), TEMPLATE.expression_basis, 1)
-        corners = TEMPLATE.triangles[atlas.texel_triangle].long()
-        ramp = atlas.texel_rowcol[:, 1:].float() / SIZE
-        return {
-            "positions": (vertices[corners] * atlas.texel_bary[..., None]).sum(1),
-            "color": torch.tensor([0.6, 0.5, 0.4]) + 0.1 * person[5] * ramp + 0.1 * person[6] * (1 - ramp),
-            "opacity": torch.where((atlas.texel_part == 2) & bool(person[7] < 0), 0.0, 1.0),
-        }
-
-    def capture(self, person, expressions, cameras):
-        made = self.texels(person, expressions[0])
-        splats = GENERATOR(GENERATOR.w_mean[None])[0].detach()
-        splats.means, splats.colors = made["positions"], made["color"]
-        splats.opacities = made["opacity"] * 0.97
-        return (render(splats, cameras)[0].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory) -> Generator:
-    global GENERATOR
     torch.manual_seed(0)
     config = GeneratorConfig(
         map_size=SIZE, channels=(8, 8, 4), appearance_dim=4, hair_dim=2, mapping_hidden=8, z_dim=60
     )
     made = Generator(config, TEMPLATE)
-    cache = PeopleCache(tmp_path_factory.mktemp("people"), Balls(), PeopleConfig(map_size=SIZE))
+    cache = PeopleCache(tmp_path_factory.mktemp("people"), FakePeople(), PeopleConfig(map_size=SIZE))
     fit_linear_path(made, [cache.texels(i) for i in range(12)], torch.rand(50, 52) * 0.5)
     with torch.no_grad():
         made.mapping.linear.weight.normal_(0, 60**-0.5)
         made.mapping.linear.bias.copy_(made.w_mean)
-    GENERATOR = made.requires_grad_(False).eval()
-    return GENERATOR
+    return made.requires_grad_(False).eval()
 
 
 @pytest.fixture
@@ -113,15 +58,15 @@ def settings(prior, **changes):
     return PriorReportConfig(**(dict(prior=prior, people=2, size=32, fitting=QUICK, walks=1) | changes))
 
 
-def run(prior, **changes):
-    return evaluate_prior(settings(prior, **changes), source=Balls(), template=TEMPLATE)
+def run(generator, prior, **changes):
+    return evaluate_prior(settings(prior, **changes), source=GeneratedPeople(generator), template=TEMPLATE)
 
 
 # ---- the whole report ----
 
 
 def test_report_and_card(prior, generator):
-    found = run(prior)
+    found = run(generator, prior)
     written = json.loads((prior / "report.json").read_text())
     for stage in ("inversion", "tuned"):
         block = written[stage]
@@ -143,7 +88,7 @@ def test_report_and_card(prior, generator):
     assert "evaluate-prior" not in (prior / "README.md").read_text()
 
 
-def test_a_stopped_run_goes_on(prior, tmp_path):
+def test_a_stopped_run_goes_on(prior, generator):
     asked = 0
 
     def cancelled():
@@ -152,36 +97,36 @@ def test_a_stopped_run_goes_on(prior, tmp_path):
         return asked > QUICK.samples + QUICK.invert_steps + QUICK.tune_steps + 3  # within the second person
 
     with pytest.raises(resumable.TrainingStopped, match="same command"):
-        evaluate_prior(settings(prior), cancelled=cancelled, source=Balls(), template=TEMPLATE)
+        evaluate_prior(settings(prior), cancelled=cancelled, source=GeneratedPeople(generator), template=TEMPLATE)
     assert not (prior / "report.json").exists()
     (first,) = (prior / "report-work").glob("*/person-*.safetensors")
     before = first.stat().st_mtime_ns
-    resumed = run(prior)
+    resumed = run(generator, prior)
     assert first.stat().st_mtime_ns == before
     shutil.rmtree(prior / "report-work")
-    whole = run(prior)
+    whole = run(generator, prior)
     assert resumed["tuned"]["psnr"] == pytest.approx(whole["tuned"]["psnr"], abs=0.05)
     first.parent.mkdir(parents=True, exist_ok=True)
     first.write_bytes(b"nonsense")  # a damaged result is made again
-    assert run(prior)["tuned"]["psnr"] == pytest.approx(whole["tuned"]["psnr"], abs=0.05)
+    assert run(generator, prior)["tuned"]["psnr"] == pytest.approx(whole["tuned"]["psnr"], abs=0.05)
 
 
-def test_output_elsewhere_leaves_the_prior_alone(prior, tmp_path):
-    run(prior, output=tmp_path / "out", work=tmp_path / "work")
+def test_output_elsewhere_leaves_the_prior_alone(prior, generator, tmp_path):
+    run(generator, prior, output=tmp_path / "out", work=tmp_path / "work")
     assert sorted(p.name for p in prior.iterdir()) == ["config.json", "model.safetensors"]
     assert (tmp_path / "out" / "report.json").is_file() and list((tmp_path / "work").glob("*/person-*"))
 
 
-def test_bad_input_is_one_sentence(prior, tmp_path):
+def test_bad_input_is_one_sentence(prior, generator, tmp_path):
     with pytest.raises(UserError, match="no prior 'nobody'"):
-        run("nobody")
+        run(generator, "nobody")
     with pytest.raises(UserError, match="at least one person"):
-        run(prior, people=0)
+        run(generator, prior, people=0)
     with pytest.raises(UserError, match="--makehuman"):
         evaluate_prior(settings(prior), template=TEMPLATE)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        run(prior, output=tmp_path / "file" / "x")
+        run(generator, prior, output=tmp_path / "file" / "x")
 
 
 # ---- its parts ----
