@@ -101,7 +101,7 @@ def _package(name: str, purpose: str = "") -> str:
 
 
 def _ffmpeg() -> str:
-    from dgtalker.media.audio import ffmpeg_exe
+    from dgtalker.media.ffmpeg import ffmpeg_exe
 
     path = ffmpeg_exe()
     try:

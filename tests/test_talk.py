@@ -9,7 +9,8 @@ from fakes.speech import RATE, syllables
 
 from dgtalker.camera import orbit_camera
 from dgtalker.errors import UserError
-from dgtalker.media.video import probe, read_video
+from dgtalker.media.probe import probe
+from dgtalker.media.video_reader import read_video
 from dgtalker.performance.curves import Performance, check_edits, parse_edits, time_code
 from dgtalker.talk import talk, talk_frames
 

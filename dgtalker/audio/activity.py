@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dgtalker.audio.features import log_mel, speech_gain
-from dgtalker.media.audio import num_frames
+from dgtalker.media.clock import num_frames
 
 _SILENT_PEAK = 1e-3  # -60 dBFS: nobody is speaking in a file that never gets louder
 _FLOOR_SECONDS = 8.0  # the background is what a band falls back to within this time

@@ -21,7 +21,8 @@ import numpy as np
 
 from dgtalker.audio.whisper_weights import find_whisper
 from dgtalker.errors import UserError
-from dgtalker.media.audio import FPS, SAMPLE_RATE, load_audio, num_frames
+from dgtalker.media.audio import load_audio
+from dgtalker.media.clock import FPS, SAMPLE_RATE, num_frames
 
 __all__ = [
     "FEATURE_DIMS",

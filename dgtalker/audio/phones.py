@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dgtalker.errors import UserError
-from dgtalker.media.audio import SAMPLE_RATE, load_audio
+from dgtalker.media.audio import load_audio
+from dgtalker.media.clock import SAMPLE_RATE
 
 ALGORITHM = 1  # raise it when the same recording would give other timings
 CLOSED = frozenset(("P", "B", "M"))  # the lips meet, in every accent and every context

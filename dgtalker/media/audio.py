@@ -2,61 +2,52 @@
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
 
 from dgtalker.errors import UserError
+from dgtalker.media.clock import FPS, MAX_SECONDS, SAMPLE_RATE, num_frames
+from dgtalker.media.ffmpeg import Cancelled, decode, sniff_demuxers, sound_filter
+from dgtalker.media.probe import probe
 
-SAMPLE_RATE = 16000
-FPS = 25  # the master clock: everything is counted in video frames
-MAX_SECONDS = 30 * 60.0
 _BLOCK_SECONDS = 30
+_BLOCK_VALUES = 1 << 25  # at most, over all channels
 # What libsndfile is asked to open. Its mp3 decoder prints its troubles to stderr and drops damaged parts; ffmpeg,
 # which puts the sound into the video, keeps them.
 _SOUNDFILE_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")
+_SOUNDFILE_RATES, _SOUNDFILE_CHANNELS = (1000, 768_000), 64  # what a header can honestly say
 
 
-def num_frames(samples: int | np.ndarray, rate: int = SAMPLE_RATE) -> int:
-    """Video frames that a sound lasts: round(25 * samples / rate). `samples` is a count or a 1-D array."""
-    count = samples if isinstance(samples, (int, np.integer)) else len(samples)
-    return int(round(FPS * int(count) / rate))
-
-
-def ffmpeg_exe() -> str:
-    """Path of the ffmpeg that imageio-ffmpeg (a dependency of moviepy) carries, so that none need be installed."""
-    try:
-        import imageio_ffmpeg
-
-        return imageio_ffmpeg.get_ffmpeg_exe()
-    except (ImportError, RuntimeError) as error:
-        raise UserError("No ffmpeg was found: pip install imageio-ffmpeg.") from error
-
-
-def load_audio(path: str | Path, rate: int = SAMPLE_RATE, max_seconds: float = MAX_SECONDS) -> np.ndarray:
+def load_audio(
+    path: str | Path,
+    rate: int = SAMPLE_RATE,
+    max_seconds: float = MAX_SECONDS,
+    cancelled: Callable[[], bool] | None = None,
+) -> np.ndarray:
     """Read an audio file, or the sound track of a video, as mono float32 [samples] at `rate` Hz.
 
     libsndfile reads wav, flac, ogg, aiff; the bundled ffmpeg reads the rest. Silence is legal.
-    Raises UserError for a file that is missing, empty, not decodable, without sound, or longer than `max_seconds`.
+    Raises UserError for a file that is missing, empty, not decodable, without sound, or longer than `max_seconds`, and
+    ffmpeg.Cancelled once cancelled() is true.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"Audio file {path} does not exist or is not a file.")
-    if path.stat().st_size == 0:
-        raise UserError(f"Audio file {path.name} is empty (0 bytes).")
+    sniff_demuxers(path)
     limit = int(max_seconds * rate) + rate // FPS
     blocks: list[np.ndarray] = []
     total = 0
-    stream = _soundfile_blocks(path, rate, max_seconds) or _ffmpeg_blocks(path, rate)
-    for block in stream:
-        blocks.append(block)
-        total += len(block)
-        if total > limit:
-            stream.close()
-            raise _too_long(path, None, max_seconds)
+    stream = _soundfile_blocks(path, rate, max_seconds) or _ffmpeg_blocks(path, rate, max_seconds, cancelled)
+    try:
+        for block in stream:
+            if cancelled and cancelled():
+                raise Cancelled
+            blocks.append(block)
+            total += len(block)
+            if total > limit:
+                raise _too_long(path, None, max_seconds)
+    finally:
+        stream.close()
     if total == 0 or num_frames(total, rate) == 0:
         raise UserError(f"Audio file {path.name} holds less than one video frame (1/25 s) of sound.")
     samples = np.concatenate(blocks)
@@ -69,7 +60,7 @@ def _too_long(path: Path, seconds: float | None, max_seconds: float) -> UserErro
     return UserError(f"Audio file {path.name} is {length}; the limit is {max_seconds / 60:g} min: cut it into parts.")
 
 
-def _soundfile_blocks(path: Path, rate: int, max_seconds: float) -> Iterator[np.ndarray] | None:
+def _soundfile_blocks(path: Path, rate: int, max_seconds: float) -> Generator[np.ndarray, None, None] | None:
     """Mono blocks at `rate`, or None if the file is not for libsndfile or it finds no samples in it."""
     import soundfile
 
@@ -78,24 +69,26 @@ def _soundfile_blocks(path: Path, rate: int, max_seconds: float) -> Iterator[np.
             return None
     try:
         info = soundfile.info(str(path))
-    except (soundfile.LibsndfileError, RuntimeError):
+    except (soundfile.LibsndfileError, RuntimeError, TypeError):  # TypeError: named .raw
         return None
-    if info.frames <= 0 or info.samplerate <= 0:
+    lowest, highest = _SOUNDFILE_RATES
+    if info.frames <= 0 or not lowest <= info.samplerate <= highest or info.channels > _SOUNDFILE_CHANNELS:
         return None
     if info.frames < 2**62 and info.frames / info.samplerate > max_seconds + 1 / FPS:
         raise _too_long(path, info.frames / info.samplerate, max_seconds)
     return _read_soundfile(path, rate)
 
 
-def _read_soundfile(path: Path, rate: int) -> Iterator[np.ndarray]:
+def _read_soundfile(path: Path, rate: int) -> Generator[np.ndarray, None, None]:
     import soundfile
     import soxr
 
     try:
         with soundfile.SoundFile(str(path)) as file:
             resampler = soxr.ResampleStream(file.samplerate, rate, 1, dtype="float32", quality="HQ")
+            size = min(_BLOCK_SECONDS * file.samplerate, _BLOCK_VALUES // file.channels)
             while True:
-                block = file.read(_BLOCK_SECONDS * file.samplerate, dtype="float32", always_2d=True)
+                block = file.read(size, dtype="float32", always_2d=True)
                 last = len(block) == 0
                 yield resampler.resample_chunk(np.ascontiguousarray(block.mean(axis=1)), last=last)
                 if last:
@@ -104,28 +97,33 @@ def _read_soundfile(path: Path, rate: int) -> Iterator[np.ndarray]:
         raise UserError(f"Audio file {path.name} is damaged and cannot be decoded; convert it to WAV.") from error
 
 
-def _ffmpeg_blocks(path: Path, rate: int) -> Iterator[np.ndarray]:
+def _ffmpeg_blocks(
+    path: Path, rate: int, max_seconds: float, cancelled: Callable[[], bool] | None
+) -> Generator[np.ndarray, None, None]:
     """Decode with ffmpeg through a pipe; whatever could be decoded of a truncated file is kept."""
-    command = [ffmpeg_exe(), "-v", "error", "-nostdin", "-protocol_whitelist", "file,pipe", "-i", str(path.resolve())]
-    command += ["-map", "0:a:0", "-af", f"aresample={rate}:async=1:first_pts=0"]  # a late start stays late
-    command += ["-ac", "1", "-f", "f32le", "pipe:1"]
-    log = tempfile.TemporaryFile()  # a file, not a pipe: a damaged input's complaints would fill a pipe and block
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
+    info = probe(path, cancelled)
+    if not info.audio:
+        raise UserError(f"{path.name} has no audio track.")
+    if info.seconds_measured and info.seconds > max_seconds + 1:
+        raise _too_long(path, info.seconds, max_seconds)
+    yield from decode_sound(path, sound_filter(f"{rate}:", max_seconds + 1), rate, cancelled)
+
+
+def decode_sound(
+    path: str | Path, filters: str, rate: int = SAMPLE_RATE, cancelled: Callable[[], bool] | None = None
+) -> Generator[np.ndarray, None, None]:
+    """Mono float32 blocks at `rate` Hz of the first sound track, by ffmpeg, after its audio `filters`.
+
+    Raises UserError if there is nothing that can be decoded, ffmpeg.Cancelled.
+    """
+    output = ["-map", "0:a:0", "-af", filters, "-ac", "1", "-ar", str(rate), "-f", "f32le", "pipe:1"]
     got_sound = False
+    blocks = decode(path, output, 4 * rate * _BLOCK_SECONDS, 4 * rate, cancelled)
     try:
-        while data := process.stdout.read(4 * rate * _BLOCK_SECONDS):
+        for data in blocks:
             got_sound = True
             yield np.frombuffer(data[: len(data) // 4 * 4], np.float32)
-        process.wait()
-        log.seek(0)
-        message = log.read(10_000).decode(errors="replace")
     finally:
-        process.kill()
-        process.stdout.close()
-        process.wait()
-        log.close()
-    if got_sound:
-        return
-    if "matches no streams" in message:
-        raise UserError(f"{path.name} has no audio track.")
-    raise UserError(f"{path.name} holds no sound that can be decoded; convert it to WAV, FLAC or MP3.")
+        blocks.close()
+    if not got_sound:
+        raise UserError(f"{Path(path).name} holds no sound that can be decoded; convert it to WAV, FLAC or MP3.")

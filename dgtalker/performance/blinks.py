@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from dgtalker.errors import UserError
-from dgtalker.media.audio import FPS, MAX_SECONDS
+from dgtalker.media.clock import FPS, MAX_SECONDS
 
 RATE = 18.0  # blinks a minute
 MAX_RATE = 60.0

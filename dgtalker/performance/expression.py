@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dgtalker.errors import UserError
-from dgtalker.media.audio import FPS
+from dgtalker.media.clock import FPS
 from dgtalker.performance.blinks import RATE, check_rate, check_schedule, natural_blinks, scheduled_blinks
 
 MAX_SEED = 2**32 - 1

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from dgtalker.errors import UserError
+from dgtalker.media.clock import FPS
 from dgtalker.video.landmarks import LANDMARKS, SCORE_NAMES, Landmarker
-from dgtalker.video.source import FPS, VideoInfo, find_cuts, read_frames, thumbnail
+from dgtalker.video.source import VideoInfo, find_cuts, read_frames, thumbnail
 from dgtalker.video.tracking import Track
 from dgtalker.video.workers import Counter, Pool, Problems
 

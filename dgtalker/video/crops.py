@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from dgtalker.errors import UserError
+from dgtalker.media.clock import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from dgtalker.video import matting
 from dgtalker.video.clips import ALGORITHM, ClipWork
 from dgtalker.video.dataset import ClipInfo, DatasetInfo, clip_key, write_clip
 from dgtalker.video.masks import HeadGeometry, bare_neck, face_masks, head_region, project
-from dgtalker.video.source import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, VideoInfo, read_frames, read_sound
+from dgtalker.video.source import VideoInfo, read_frames, read_sound
 from dgtalker.video.tracking import Identity, Track
 from dgtalker.video.workers import Counter, Pool, Problems
 

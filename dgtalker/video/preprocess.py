@@ -24,7 +24,7 @@ from dgtalker.video.crops import Drawing, draw_all, eye_blink, is_drawn, key_of,
 from dgtalker.video.dataset import Dataset, DatasetInfo, read_info, write_info
 from dgtalker.video.landmarks import FACE_LANDMARKER, SCORE_NAMES, SEGMENTER, find_model
 from dgtalker.video.masks import HeadGeometry
-from dgtalker.video.source import list_videos, probe
+from dgtalker.video.source import list_videos, probe_video
 from dgtalker.video.tracking import Identity, LandmarkModel, Track, Tracker
 from dgtalker.video.white_balance import clip_colors, gains
 from dgtalker.video.workers import Counter, Pool, PreprocessStopped, Problems, Progress
@@ -76,7 +76,7 @@ def preprocess(
     usable, problems = [], Problems()
     for video in videos:
         with problems:
-            usable.append(Video(video, probe(video)))
+            usable.append(Video(video, probe_video(video)))
     problems.give_up_unless(usable)
     counter = Counter(progress, sum(v.frames for v in usable))
     with Pool(config.workers, cancelled) as pool:

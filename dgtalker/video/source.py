@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from dgtalker.errors import UserError
+from dgtalker.media.audio import decode_sound
+from dgtalker.media.clock import SAMPLE_RATE
+from dgtalker.media.ffmpeg import plausible_seconds, sound_filter
+from dgtalker.media.probe import probe
+from dgtalker.media.video_reader import decode_frames
 
-FPS = 25
-SAMPLE_RATE = 16000
-SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 MAX_HEIGHT = 1080  # larger pictures are scaled down while decoding; the head crop is 256 or 512 pixels anyway
 VIDEO_SUFFIXES = (".mp4", ".mpg", ".mpeg", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 
@@ -27,14 +27,6 @@ class VideoInfo:
     height: int
     seconds: float
     has_sound: bool
-
-
-def _ffmpeg() -> str:
-    try:
-        import imageio_ffmpeg
-    except ImportError as error:
-        raise UserError("Reading video needs the package imageio-ffmpeg; install it with pip.") from error
-    return imageio_ffmpeg.get_ffmpeg_exe()
 
 
 def list_videos(sources: str | Path | list[str | Path]) -> list[Path]:
@@ -60,52 +52,37 @@ def list_videos(sources: str | Path | list[str | Path]) -> list[Path]:
     return videos
 
 
-def probe(path: Path) -> VideoInfo:
+def probe_video(path: Path) -> VideoInfo:
     """Size, length and streams of a video. Raises UserError if it cannot be read."""
-    text = subprocess.run([_ffmpeg(), "-nostdin", "-hide_banner", "-i", str(path)], capture_output=True).stderr
-    text = text.decode(errors="replace")
-    stream = re.search(r"Stream #.*Video: (.*)", text)
-    size = re.search(r"[, ](\d{2,5})x(\d{2,5})[, ]", stream.group(1) + " ") if stream else None
-    if not size:
+    info = probe(path)
+    if not info.width:
         raise UserError(f"{path.name} cannot be read as a video; give an mp4, mpg or similar file.")
-    width, height = int(size.group(1)), int(size.group(2))
-    aspect = re.search(r"SAR (\d+):(\d+)", stream.group(1))
-    if aspect and int(aspect.group(1)) and int(aspect.group(2)):
-        width = round(width * int(aspect.group(1)) / int(aspect.group(2)))
-    rotation = re.search(r"rotation of (-?[\d.]+) degrees", text)
-    if rotation and round(float(rotation.group(1))) % 180 == 90:
+    width, height = round(info.width * info.pixel_aspect), info.height
+    if info.rotation % 180 == 90:
         width, height = height, width
     scale = min(1.0, MAX_HEIGHT / height)
-    clock = re.search(r"Duration: (\d+):(\d+):([\d.]+)", text)
-    seconds = int(clock.group(1)) * 3600 + int(clock.group(2)) * 60 + float(clock.group(3)) if clock else 0.0
-    return VideoInfo(round(width * scale), round(height * scale), seconds, "Audio:" in text)
+    return VideoInfo(round(width * scale), round(height * scale), info.seconds, bool(info.audio))
 
 
 def read_frames(path: Path, info: VideoInfo) -> Iterator[np.ndarray]:
     """Frames uint8 [H,W,3] RGB at 25 a second (the frame shown at each instant; nothing is blended)."""
-    filters = f"fps={FPS},scale={info.width}:{info.height}:flags=area+accurate_rnd+full_chroma_int,setsar=1"
-    command = [_ffmpeg(), "-nostdin", "-v", "error", "-i", str(path), "-map", "0:v:0", "-vf", filters]
-    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    count = info.width * info.height * 3
-    try:
-        while len(buffer := process.stdout.read(count)) == count:
-            yield np.frombuffer(buffer, np.uint8).reshape(info.height, info.width, 3)
-    finally:
-        process.kill()
-        process.stdout.close()
-        process.wait()
+    filters = f",scale={info.width}:{info.height}:flags=area+accurate_rnd+full_chroma_int,setsar=1"
+    return decode_frames(path, info.width, info.height, filters=filters)
 
 
 def read_sound(path: Path) -> np.ndarray:
     """Sound float32 [samples] mono at 16 kHz, aligned with the first video frame."""
-    command = [_ffmpeg(), "-nostdin", "-v", "error", "-i", str(path), "-map", "0:a:0"]
-    command += ["-af", "aresample=async=1:first_pts=0", "-ac", "1", "-ar", str(SAMPLE_RATE), "-f", "f32le", "-"]
-    result = subprocess.run(command, capture_output=True)
-    samples = np.frombuffer(result.stdout[: len(result.stdout) // 4 * 4], np.float32)
-    if samples.size == 0:
-        raise UserError(f"{path.name} has no sound that can be read; a talking head needs the speech of the video.")
-    return samples
+    limit, total, blocks = plausible_seconds(path), 0, []
+    try:
+        for block in decode_sound(path, sound_filter("", limit + 1)):
+            blocks.append(block)
+            total += len(block)
+            if total > limit * SAMPLE_RATE:
+                raise UserError("its time stamps cannot be true")
+    except UserError as error:
+        needed = "a talking head needs the speech of the video"
+        raise UserError(f"{path.name} has no sound that can be read; {needed}.") from error
+    return np.concatenate(blocks)
 
 
 def thumbnail(frame: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ from fakes.command_line import run_command
 from fakes.speech import write_speech
 
 from dgtalker import cli
-from dgtalker.media.video import probe, read_video
+from dgtalker.media.probe import probe
+from dgtalker.media.video_reader import read_video
 
 
 @pytest.fixture(autouse=True)

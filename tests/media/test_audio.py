@@ -6,7 +6,8 @@ import soundfile
 from fakes.command_line import run_ffmpeg
 
 from dgtalker.errors import UserError
-from dgtalker.media.audio import load_audio, num_frames
+from dgtalker.media.audio import load_audio
+from dgtalker.media.clock import num_frames
 
 
 def tone(rate: int, seconds: float = 1.0, channels: int = 1, frequency: float = 440.0) -> np.ndarray:
@@ -69,9 +70,9 @@ def test_missing_empty_corrupt_and_foreign_files(tmp_path):
     expected = {
         "absent.wav": "does not exist",
         "empty.wav": "is empty",
-        "noise.mp3": "cannot be decoded|can be decoded",
-        "letter.wav": "can be decoded",
-        "header.wav": "can be decoded|less than one video frame",
+        "noise.mp3": "can be read",
+        "letter.wav": "is a text",
+        "header.wav": "can be decoded|can be read|less than one video frame",
         "mute.mp4": "no audio track",
     }
     for name, message in expected.items():

@@ -10,7 +10,8 @@ import soundfile
 from fakes.speech import RATE, syllables
 
 from dgtalker.errors import UserError
-from dgtalker.media.video import probe, read_video
+from dgtalker.media.probe import probe
+from dgtalker.media.video_reader import read_video
 from dgtalker.performance.expression import ExpressionSettings
 from dgtalker.performance.session import MAX_BYTES, STILL, Session, SessionCamera, Sound
 from dgtalker.talk import talk, talk_session

@@ -6,10 +6,13 @@ import subprocess
 import numpy as np
 import pytest
 import soundfile
+from dgtalker.media.probe import probe
+from dgtalker.media.video_reader import read_video
+from dgtalker.media.video_writer import VideoWriter
 
 from dgtalker.errors import UserError
-from dgtalker.media.audio import ffmpeg_exe, load_audio
-from dgtalker.media.video import VideoWriter, probe, read_video
+from dgtalker.media.audio import load_audio
+from dgtalker.media.ffmpeg import ffmpeg_exe
 
 
 def frames_of(count: int, height: int = 64, width: int = 96):
@@ -92,7 +95,7 @@ def test_outputs_that_cannot_be_written(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
 def test_full_disk(tmp_path, monkeypatch):
-    from dgtalker.media import video as media
+    from dgtalker.media import video_writer as media
 
     partial = tmp_path / "partial.mp4"
     partial.symlink_to("/dev/full")
