@@ -25,15 +25,14 @@ from torch import Tensor
 from dgtalker.assets import shipped_folder
 from dgtalker.camera import Camera, orbit_camera
 from dgtalker.coefficients.motions import MIXED, MotionMatch, named_motions, recognise_motion
-from dgtalker.coefficients.reorder import reorder_coefficients
 from dgtalker.coefficients.texel_matching import MatchedTexels, match_texels
 from dgtalker.errors import UserError
-from dgtalker.evaluation.leakage import States, leakage
+from dgtalker.evaluation.leakage import FaceStates, pixel_leakage
 from dgtalker.head.template import HeadTemplate
 from dgtalker.identity import CARD_FILE, Identity
 from dgtalker.metrics import EYES, INNER_PAIRS
-from dgtalker.report.cards.coefficients import with_coefficients
-from dgtalker.report.contact_sheets.coefficients import CELL, LEFT, STEPS, TOP, draw_strip, portrait
+from dgtalker.report.cards.coefficients import replace_coefficients_section
+from dgtalker.report.contact_sheets.coefficients import CELL, LEFT, STEPS, TOP, draw_coefficient_sheet, portrait
 
 STEP = 2.0  # standard deviations either way at which motion is measured
 MILLIMETRES = 100.0  # of a decimetre
@@ -65,7 +64,9 @@ class NamedSplatMotions:
     fields: Tensor  # [P, M, 3]
 
 
-def describe_coefficients(identity: Identity, ranges: np.ndarray | None = None, progress: Progress | None = None) -> bytes:
+def describe_coefficients(
+    identity: Identity, ranges: np.ndarray | None = None, progress: Progress | None = None
+) -> bytes:
     """Order, turn and describe the coefficients of `identity` in place; returns the strip (WebP) to save with it.
 
     ranges [K, 2]: 2.5 and 97.5 percentile of the coefficients, as they are now, over the training clips. Without it:
@@ -79,9 +80,11 @@ def describe_coefficients(identity: Identity, ranges: np.ndarray | None = None, 
     named = match_named_motions(identity)
     signs = choose_positive_direction(identity, motion, named)
     order = order_by_motion(motion.mean, identity.n_exp)
-    reorder_coefficients(identity, order, signs[order])
+    identity.permute_coefficients(order, signs[order])
     turned = torch.where(signs[:, None] < 0, -torch.from_numpy(ranges).flip(-1), torch.from_numpy(ranges))[order]
-    motion = CoefficientMotion(motion.displacement[order] * signs[order][:, None, None], motion.weights, motion.mean[order])
+    motion = CoefficientMotion(
+        motion.displacement[order] * signs[order][:, None, None], motion.weights, motion.mean[order]
+    )
     report(0.3, "purity")
     purity = measure_purity(identity)
     matches = [_recognise_coefficient(motion, k, named) for k in range(len(order))]
@@ -109,7 +112,7 @@ def describe_coefficients(identity: Identity, ranges: np.ndarray | None = None, 
     }
     report(0.6, "pictures")
     labels = identity.labels
-    return draw_strip(identity, [labels[name] for name in (*identity.exp_names, *identity.lip_names)])
+    return draw_coefficient_sheet(identity, [labels[name] for name in (*identity.exp_names, *identity.lip_names)])
 
 
 # -- motion -----------------------------------------------------------------------------------------------------------
@@ -117,13 +120,13 @@ def describe_coefficients(identity: Identity, ranges: np.ndarray | None = None, 
 
 def measure_motion(identity: Identity) -> CoefficientMotion:
     """Displacements of all coefficients between -2 and 2 standard deviations, halved to one."""
-    from dgtalker.head.splats import visibility
+    from dgtalker.head.splats import measure_visibility
     from dgtalker.render import render
 
     head, size = identity.head, identity.n_exp + identity.n_lip
     rest = head(torch.zeros(size, device=identity.device))
     views = Camera.stack([orbit_camera(yaw, size=SIZE) for yaw in (-20, 0, 20)]).to(identity.device)
-    seen = visibility(rest, views, render).detach() * (head.upper_weight + head.lower_weight).clamp(0, 1)
+    seen = measure_visibility(rest, views, render).detach() * (head.upper_weight + head.lower_weight).clamp(0, 1)
     displacement = []
     for k in range(size):
         step = torch.zeros(2, size, device=identity.device)
@@ -245,8 +248,8 @@ def measure_purity(identity: Identity, seed: int = 0) -> list[float | None]:
         upper, lower = identity.head.upper_weight, identity.head.lower_weight
         splats.colors = torch.stack([upper, lower, torch.zeros_like(upper)], dim=-1)
         masks.append(render_frame(splats, camera, (0.0, 0.0, 0.0)).astype(np.float32) / 255)
-    states = States(codes[:, :n_exp], codes[:, n_exp:], *(np.stack(masks)[..., i] for i in (0, 1)))
-    found = leakage(
+    states = FaceStates(codes[:, :n_exp], codes[:, n_exp:], *(np.stack(masks)[..., i] for i in (0, 1)))
+    found = pixel_leakage(
         lambda a_exp, a_lip, _: portrait(identity, np.concatenate([a_exp, a_lip]), camera),
         states,
         identity.exp_names,
@@ -280,7 +283,8 @@ def voice_ranges(identity: Identity) -> np.ndarray:
     Raises UserError if there are none, or their features cannot be had.
     """
     from dgtalker.audio.features import extract_features
-    from dgtalker.media.audio import FPS, load_audio
+    from dgtalker.media.audio import load_audio
+    from dgtalker.media.clock import FPS
 
     voices = sorted(EXAMPLES.glob("*.flac"))
     if not voices:
@@ -306,13 +310,13 @@ def describe_identity_folder(folder: str | Path, progress: Progress | None = Non
     identity = Identity.from_pretrained(folder)
     strip = describe_coefficients(identity, progress=progress)
     card = folder / CARD_FILE
-    text = with_coefficients(card.read_text(encoding="utf-8"), identity) if card.is_file() else None
+    text = replace_coefficients_section(card.read_text(encoding="utf-8"), identity) if card.is_file() else None
     try:
         staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             fresh, old = staging / "new", staging / "old"
             shutil.copytree(folder, fresh)
-            identity.save_pretrained(fresh, card=text, strip=strip)
+            identity.save_pretrained(fresh, card=text, coefficient_sheet=strip)
             Identity.from_pretrained(fresh)  # what cannot be loaded replaces nothing
             os.rename(folder, old)
             try:

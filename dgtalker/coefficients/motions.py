@@ -60,7 +60,7 @@ _TURNS = (("nod down", "nod up"), ("turn left", "turn right"), ("tilt right", "t
 
 
 @dataclass(frozen=True)
-class Motions:
+class NamedMotions:
     """Candidate motions: names [P] of a positive and of a negative amount, and fields on the vertices."""
 
     names: list[tuple[str, str]]
@@ -68,7 +68,7 @@ class Motions:
 
 
 @dataclass(frozen=True)
-class Match:
+class MotionMatch:
     """What a displacement was recognised as."""
 
     name: str  # one motion, or two joined by "+"
@@ -78,7 +78,7 @@ class Match:
     positive: bool = True  # of the (first) motion, its positive amount
 
 
-def named_motions(template: HeadTemplate) -> Motions:
+def named_motions(template: HeadTemplate) -> NamedMotions:
     """Fields of all named motions on `template`; paired units also for the left and the right side alone."""
     units = dict(zip(template.expression_names, template.expression_basis, strict=True))
     names, fields = [], []
@@ -99,17 +99,19 @@ def named_motions(template: HeadTemplate) -> Motions:
     nil = torch.zeros_like(x)
     names += _TURNS
     fields += [torch.stack(parts, dim=-1) for parts in ((nil, -z, y), (z, nil, -x), (-y, x, nil))]
-    return Motions(names, torch.stack(fields))
+    return NamedMotions(names, torch.stack(fields))
 
 
-def recognise(displacement: Tensor, fields: Tensor, names: list[tuple[str, str]], weights: Tensor) -> Match:
+def recognise_motion(
+    displacement: Tensor, fields: Tensor, names: list[tuple[str, str]], weights: Tensor
+) -> MotionMatch:
     """Which named motion a displacement [M, 3] is; fields [P, M, 3]; weights [M]: how visible each point is."""
     root = weights.sqrt()[:, None] * weights.new_tensor([1.0, 1.0, DEPTH])
     target = (displacement * root).flatten().double()
     columns = (fields * root).flatten(1).double()  # [P, M * 3]
     norms, length = columns.norm(dim=1), float(target.norm())
     if length < 1e-9 or not bool((norms > 0).any()):
-        return Match(MIXED, 0.0)
+        return MotionMatch(MIXED, 0.0)
     columns = columns / norms.clamp_min(1e-12)[:, None]
     along = columns @ target / length  # cosines [P]
     gram = columns @ columns.T
@@ -139,7 +141,7 @@ def recognise(displacement: Tensor, fields: Tensor, names: list[tuple[str, str]]
             i, j = j, i
         if float(pair[i, j]) - alone >= 2 * LEAST_GAIN and float(pair[i, j]) >= LEAST_MATCH:
             one, two = words_of(i, j)
-            return Match(f"{one} + {two}", float(pair[i, j]), positive=one == names[i][0])
+            return MotionMatch(f"{one} + {two}", float(pair[i, j]), positive=one == names[i][0])
         if alone < LEAST_MATCH:
-            return Match(MIXED, alone)
-    return Match(single, alone, second, both if second else alone, single == names[best][0])
+            return MotionMatch(MIXED, alone)
+    return MotionMatch(single, alone, second, both if second else alone, single == names[best][0])

@@ -23,7 +23,7 @@ ROUNDS = 3  # of matching and removing the smooth difference
 
 
 @dataclass(frozen=True)
-class Texels:
+class MatchedTexels:
     """The map a head was made of, and the splats whose texel is known."""
 
     template: HeadTemplate
@@ -31,13 +31,13 @@ class Texels:
     splats: Tensor  # [M] int64, into the head's splats, ascending
     texels: Tensor  # [M] int64, into the atlas
 
-    def carried(self, field: Tensor) -> Tensor:
+    def interpolate(self, field: Tensor) -> Tensor:
         """A field on the template's vertices [..., V, C] at the known splats: [..., M, C]."""
         corners = self.template.triangles[self.atlas.texel_triangle[self.texels]].long()  # [M, 3]
         bary = self.atlas.texel_bary[self.texels]
         return sum(field[..., corners[:, i], :] * bary[:, i, None] for i in range(3))
 
-    def near_landmark(self, number: int, least: int = 3) -> Tensor:
+    def find_near_landmark(self, number: int, least: int = 3) -> Tensor:
         """Places [L] in `splats` of the nearest `least` or more splats around a MediaPipe landmark.
 
         Found along the mesh, not through the air: closed lips touch, but they are not neighbours on the skin.
@@ -55,23 +55,23 @@ class Texels:
         return torch.zeros(0, dtype=torch.int64)
 
 
-def find_texels(head: BakedHead, template: HeadTemplate) -> Texels | None:
+def match_texels(head: BakedHead, template: HeadTemplate) -> MatchedTexels | None:
     """The texels of `head`'s skin and eyes, or None if it was not made of this template."""
     for size in ATLAS_SIZES:
-        found = _match(head, template, template.atlas(size))
+        found = _match_atlas(head, template, template.atlas(size))
         if found is not None:
             return found
     return None
 
 
-def _match(head: BakedHead, template: HeadTemplate, atlas: Atlas) -> Texels | None:
+def _match_atlas(head: BakedHead, template: HeadTemplate, atlas: Atlas) -> MatchedTexels | None:
     of_head, of_atlas = head.part.cpu().long(), atlas.texel_part
     weights = torch.stack([head.upper_weight, head.lower_weight], dim=-1).cpu()
     means = head.mean_means.cpu()
     found = torch.cat([weights, means], dim=-1)
-    everything = Texels(template, atlas, torch.arange(0), torch.arange(len(atlas)))
-    expected = everything.carried(torch.stack([template.upper_weight, template.lower_weight], dim=-1).float())
-    wanted = torch.cat([expected, everything.carried(template.vertices)], dim=-1)
+    everything = MatchedTexels(template, atlas, torch.arange(0), torch.arange(len(atlas)))
+    expected = everything.interpolate(torch.stack([template.upper_weight, template.lower_weight], dim=-1).float())
+    wanted = torch.cat([expected, everything.interpolate(template.vertices)], dim=-1)
     splats, texels = [], []
     for part in PARTS:
         index = template.part_index(part)
@@ -79,36 +79,36 @@ def _match(head: BakedHead, template: HeadTemplate, atlas: Atlas) -> Texels | No
         if not (1 - MOST_DROPPED) * len(columns) <= len(rows) <= len(columns):
             return None
         splats.append(rows)
-        texels.append(columns[torch.from_numpy(_align(found[rows].numpy(), wanted[columns].numpy()))])
+        texels.append(columns[torch.from_numpy(_align_texels(found[rows].numpy(), wanted[columns].numpy()))])
     rows, columns = torch.cat(splats), torch.cat(texels)
     agree = (weights[rows] - expected[columns]).abs().amax(dim=-1) < WEIGHT_TOLERANCE
     if agree.float().mean() < MIN_AGREEMENT:
         return None
     order = rows.argsort()
-    return Texels(template, atlas, rows[order], columns[order])
+    return MatchedTexels(template, atlas, rows[order], columns[order])
 
 
-def _align(kept: np.ndarray, full: np.ndarray) -> np.ndarray:
+def _align_texels(kept: np.ndarray, full: np.ndarray) -> np.ndarray:
     """Places [M] in `full` [T, 5] of `kept` [M, 5]: columns are two region weights and a position.
 
     People's heads differ from the template's mean one by something smooth, which is taken out in between.
     """
-    full, places = full.copy(), _in_order(kept, full)
+    full, places = full.copy(), _align_in_order(kept, full)
     for _ in range(ROUNDS if len(kept) < len(full) else 0):
-        basis = _smooth(full[:, 2:])
+        basis = _quadratic_basis(full[:, 2:])
         fit, *_ = np.linalg.lstsq(basis[places], kept[:, 2:] - full[places, 2:], rcond=None)
         full[:, 2:] += basis @ fit
-        places = _in_order(kept, full)
+        places = _align_in_order(kept, full)
     return places
 
 
-def _smooth(points: np.ndarray) -> np.ndarray:
+def _quadratic_basis(points: np.ndarray) -> np.ndarray:
     """1, x, y, z and their products, [N, 10]."""
     rows, columns = np.triu_indices(3)
     return np.concatenate([np.ones((len(points), 1)), points, points[:, rows] * points[:, columns]], axis=1)
 
 
-def _in_order(kept: np.ndarray, full: np.ndarray) -> np.ndarray:
+def _align_in_order(kept: np.ndarray, full: np.ndarray) -> np.ndarray:
     """Ascending places [M] in `full` [T, C], T >= M, at which `kept` [M, C] is found with the least difference.
 
     Dynamic programming over the number of texels skipped so far, which never falls.

@@ -1,6 +1,7 @@
 """create-identity DATASET -o DIR"""
 
-from dgtalker.commands import common
+from dgtalker.commands.console import Progress
+from dgtalker.files import check_output_folder
 
 
 def configure(parser):
@@ -10,7 +11,8 @@ def configure(parser):
         "--prior", metavar="NAME", help="shipped name, folder or hub repository; default: the shipped one"
     )
     parser.add_argument(
-        "--backbone", "--trunk",
+        "--backbone",
+        "--trunk",
         metavar="NAME",
         help="speech backbone that the lips start from: shipped name, folder or hub repository, or none; default: the "
         "shipped one",
@@ -25,13 +27,14 @@ def configure(parser):
 
 
 def run(args) -> None:
-    output = common.check_output_folder(args.output)
-    from dgtalker.training.identity.create import Card, create_identity
+    output = check_output_folder(args.output)
+    from dgtalker.training.identity.create import create_identity
+    from dgtalker.training.identity.model_card import IdentityDetails
 
     given = {
         key: getattr(args, key) for key in ("name", "title", "source", "attribution", "license") if getattr(args, key)
     }
-    with common.Progress("create-identity") as progress:
+    with Progress("create-identity") as progress:
         identity = create_identity(
             args.dataset,
             output,
@@ -39,7 +42,7 @@ def run(args) -> None:
             preset=args.preset,
             resume=args.resume,
             progress=progress,
-            card=Card(**given),
+            details=IdentityDetails(**given),
             backbone=args.backbone,
         )
     print(f"{args.output}: {identity.name}, {identity.n_exp} expression and {identity.n_lip} lip coefficients")

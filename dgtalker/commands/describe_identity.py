@@ -1,29 +1,30 @@
 """describe-identity IDENTITY"""
 
-from dgtalker.commands import common
+from dgtalker.commands import options
+from dgtalker.commands.console import Progress, print_json
 
 
 def configure(parser):
     parser.add_argument("identity", help="shipped name or folder; it is rewritten in place")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options.add_json(parser)
 
 
 def run(args) -> None:
     from pathlib import Path
 
-    from dgtalker.coefficients.describe import describe_folder
+    from dgtalker.coefficients.describe import describe_identity_folder
     from dgtalker.errors import UserError
     from dgtalker.identity import KIND, list_identities
-    from dgtalker.pretrained import resolve
+    from dgtalker.pretrained import find_checkpoint
 
     if args.identity not in list_identities() and not Path(args.identity).is_dir():
         raise UserError(f"There is no identity folder '{args.identity}': only one on this machine can be rewritten.")
-    with common.Progress("describe-identity") as progress:
-        identity = describe_folder(
-            resolve(args.identity, KIND), progress=lambda fraction, message: progress(fraction, 1.0, message)
+    with Progress("describe-identity") as progress:
+        identity = describe_identity_folder(
+            find_checkpoint(args.identity, KIND), progress=lambda fraction, message: progress(fraction, 1.0, message)
         )
     if args.json:
-        common.print_json(identity.config["coefficients"])
+        print_json(identity.config["coefficients"])
         return
     labels = identity.labels
     print(f"{identity.folder}: range over the {identity.config['coefficients']['range_from']}")

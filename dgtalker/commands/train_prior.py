@@ -7,7 +7,9 @@ import math
 from pathlib import Path
 
 from dgtalker.assets import find_asset
-from dgtalker.commands import common
+from dgtalker.commands import options
+from dgtalker.commands.console import Progress
+from dgtalker.files import check_output_folder
 
 TIME_BOXES = ("people_minutes", "uv_minutes", "view_minutes")
 
@@ -15,18 +17,14 @@ TIME_BOXES = ("people_minutes", "uv_minutes", "view_minutes")
 def configure(parser):
     parser.add_argument("-o", "--output", required=True, metavar="DIR")
     parser.add_argument("--people", metavar="FOLDER", help="of synthesize-people; who is missing is made")
-    parser.add_argument(
-        "--makehuman",
-        metavar="DIR",
-        help="MakeHuman's skins, hair, eyes, teeth ... (CC0); default: $DGTALKER_SHARED/data/makehuman",
-    )
+    options.add_makehuman(parser)
     parser.add_argument("--preset", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument(
         "--size",
         choices=["fast", "full"],
         help="of the generator: a 128² or 256² map; default fast on a CPU, full on a GPU",
     )
-    parser.add_argument("--max-minutes", type=common.number, help="shorten or lengthen every stage to fit")
+    parser.add_argument("--max-minutes", type=options.number, help="shorten or lengthen every stage to fit")
     parser.add_argument("--uv-steps", type=int, metavar="N", help="steps of the first stage, whatever time they take")
     parser.add_argument("--view-steps", type=int, metavar="N", help="steps of the second stage, likewise")
     parser.add_argument(
@@ -47,21 +45,21 @@ def configure(parser):
 
 
 def run(args) -> None:
-    output = common.check_output_folder(args.output)
+    output = check_output_folder(args.output)
     from dgtalker.errors import UserError
-    from dgtalker.training.prior.distributed import share_cores, world_size
+    from dgtalker.training.prior.distributed import split_cores, world_size
 
-    share_cores()  # before numba is imported
+    split_cores()  # before numba is imported
     from dgtalker.training.prior.config import PriorConfig
     from dgtalker.training.prior.train import train_prior
 
     makehuman = Path(args.makehuman) if args.makehuman else find_asset("data", "makehuman")
     changes = {"resume": args.resume, "seed": args.seed, "makehuman": makehuman, "precision": args.precision}
     if args.people:
-        changes["people_folder"] = common.check_output_folder(args.people)
+        changes["people_folder"] = check_output_folder(args.people)
     config = PriorConfig.preset(args.preset, output, args.size, **changes)
     if args.max_minutes is not None:
-        factor = common.positive_minutes(args.max_minutes) / sum(getattr(config, name) for name in TIME_BOXES)
+        factor = options.check_minutes(args.max_minutes) / sum(getattr(config, name) for name in TIME_BOXES)
         changes |= {name: factor * getattr(config, name) for name in TIME_BOXES}
     for name in ("uv_steps", "view_steps", "view_batch"):
         if (value := getattr(args, name)) is not None:
@@ -73,5 +71,5 @@ def run(args) -> None:
         changes["uv_minutes"] = math.inf
     if args.view_steps is not None:
         changes["view_minutes"] = math.inf
-    with common.Progress("train-prior") as progress:
+    with Progress("train-prior") as progress:
         train_prior(PriorConfig.preset(args.preset, output, args.size, **changes), progress=progress)

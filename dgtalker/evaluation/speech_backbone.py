@@ -15,7 +15,7 @@ import torch
 from dgtalker import metrics
 from dgtalker.navigation.speech_backbone import SpeechBackbone
 from dgtalker.speech.corpus import read_films
-from dgtalker.speech.examples import Example, listen
+from dgtalker.speech.examples import Example, make_example
 from dgtalker.speech.lips import HEADLINES
 
 Progress = Callable[[int, int, str], None]
@@ -35,12 +35,12 @@ def evaluate_speech(
     names = [Path(source).name for source in films]
     keys = [name if names.count(name) == 1 else str(source) for name, source in zip(names, films, strict=True)]
     return {
-        key: backbone_figures(backbone, held_out(backbone, source, face_landmarker, progress))
+        key: backbone_figures(backbone, load_held_out(backbone, source, face_landmarker, progress))
         for key, source in zip(keys, films, strict=True)
     }
 
 
-def held_out(
+def load_held_out(
     backbone: SpeechBackbone,
     source: str | Path,
     face_landmarker: str | Path | None = None,
@@ -52,7 +52,7 @@ def held_out(
     for done, film in enumerate(films):
         if progress:
             progress(done, len(films), f"listening to {film.name}")
-        examples.append(listen(film.samples, film.lips, film.voice, True, backbone.config.feature_kind, quick=False))
+        examples.append(make_example(film.samples, film.lips, film.voice, True, backbone.config.feature_kind, quick=False))
     return examples
 
 
@@ -72,7 +72,7 @@ def backbone_figures(backbone: SpeechBackbone, examples: Sequence[Example]) -> d
     return {
         "clips": len(examples),
         "frames": sum(map(len, examples)),
-        **{f"{name}_r": metrics.mean([row[name] for row in rows]) for name in HEADLINES},
+        **{f"{name}_r": metrics.finite_mean([row[name] for row in rows]) for name in HEADLINES},
         "lag_frames": metrics.best_lag(real, made),
         "clips_r": [round(row[HEADLINES[0]], 3) for row in rows],
     }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dgtalker.media.audio import SAMPLE_RATE
+from dgtalker.media.clock import SAMPLE_RATE
 
 TRACT = (0.85, 1.3)  # formants and pitch times this: from a larger man than most to a child
 TEMPO = (0.85, 1.2)
@@ -18,7 +18,7 @@ TILT_DB = 6.0  # standard deviation of a microphone's response, between points a
 
 
 @dataclass(frozen=True)
-class Change:
+class SoundAugmentation:
     """What happens to one recording. `tempo` > 1 is faster: what was at t seconds comes at t / tempo."""
 
     tract: float = 1.0
@@ -31,13 +31,13 @@ class Change:
     seed: int = 0
 
 
-def draw_change(random: np.random.Generator) -> Change:
+def draw_augmentation(random: np.random.Generator) -> SoundAugmentation:
     """A random voice in a random room before a random microphone."""
     tract = float(np.exp(random.uniform(*np.log(TRACT))))
     in_range = TEMPO[0] <= tract <= TEMPO[1]
     # A throat changed by resampling alone keeps the sound clean, and speeds it up by as much.
     tempo = tract if in_range and random.random() < 0.5 else float(random.uniform(*TEMPO))
-    return Change(
+    return SoundAugmentation(
         tract,
         tempo,
         snr_db=float(random.uniform(*SNR_DB)) if random.random() < 0.6 else None,
@@ -49,30 +49,30 @@ def draw_change(random: np.random.Generator) -> Change:
     )
 
 
-def changed(samples: np.ndarray, change: Change) -> np.ndarray:
+def augment_sound(samples: np.ndarray, change: SoundAugmentation) -> np.ndarray:
     """samples (mono [S], 16 kHz) after the change: float32 [about S / tempo]."""
     random = np.random.default_rng(change.seed)
-    sound = _respoken(np.asarray(samples, np.float32), change.tract, change.tempo)
+    sound = _change_voice(np.asarray(samples, np.float32), change.tract, change.tempo)
     if change.tilt:
-        sound = _tilted(sound, change.tilt)
+        sound = _tilt_spectrum(sound, change.tilt)
     if change.reverb:
-        sound = _reverberated(sound, change.reverb, random)
+        sound = _add_reverb(sound, change.reverb, random)
     if change.snr_db is not None:
         noise = _coloured_noise(len(sound), change.noise_slope, random)
-        sound = sound + noise * _loud(sound) * 10 ** (-change.snr_db / 20)
+        sound = sound + noise * _loud_level(sound) * 10 ** (-change.snr_db / 20)
     if change.band:
-        sound = _band_limited(sound, change.band)
+        sound = _limit_band(sound, change.band)
     return sound.astype(np.float32)
 
 
-def retimed(curves: np.ndarray, tempo: float, frames: int) -> np.ndarray:
+def retime_curves(curves: np.ndarray, tempo: float, frames: int) -> np.ndarray:
     """Curves [T, C] at 25 frames a second of a recording -> [frames, C] of the same recording at another tempo."""
     shown = (np.arange(frames) + 0.5) * tempo - 0.5
     rows = np.arange(len(curves))
     return np.stack([np.interp(shown, rows, curve) for curve in curves.T], axis=1).astype(np.float32)
 
 
-def _respoken(sound: np.ndarray, tract: float, tempo: float) -> np.ndarray:
+def _change_voice(sound: np.ndarray, tract: float, tempo: float) -> np.ndarray:
     import librosa
     import soxr
 
@@ -83,7 +83,7 @@ def _respoken(sound: np.ndarray, tract: float, tempo: float) -> np.ndarray:
     return sound
 
 
-def _tilted(sound: np.ndarray, gains_db: tuple[float, ...]) -> np.ndarray:
+def _tilt_spectrum(sound: np.ndarray, gains_db: tuple[float, ...]) -> np.ndarray:
     spectrum = np.fft.rfft(sound)
     frequencies = np.fft.rfftfreq(len(sound), 1 / SAMPLE_RATE)
     octaves = np.log2(np.maximum(frequencies, 1.0) / 62.5)
@@ -91,7 +91,7 @@ def _tilted(sound: np.ndarray, gains_db: tuple[float, ...]) -> np.ndarray:
     return np.fft.irfft(spectrum * 10 ** (gains / 20), len(sound))
 
 
-def _reverberated(sound: np.ndarray, seconds: float, random: np.random.Generator) -> np.ndarray:
+def _add_reverb(sound: np.ndarray, seconds: float, random: np.random.Generator) -> np.ndarray:
     """The direct sound, and an exponentially falling noise of half its energy or less behind it."""
     from scipy.signal import fftconvolve
 
@@ -109,13 +109,13 @@ def _coloured_noise(count: int, slope: float, random: np.random.Generator) -> np
     return noise / max(float(noise.std()), 1e-12)
 
 
-def _band_limited(sound: np.ndarray, band: tuple[float, float]) -> np.ndarray:
+def _limit_band(sound: np.ndarray, band: tuple[float, float]) -> np.ndarray:
     from scipy.signal import butter, sosfilt
 
     return sosfilt(butter(4, band, "bandpass", fs=SAMPLE_RATE, output="sos"), sound)
 
 
-def _loud(sound: np.ndarray) -> float:
+def _loud_level(sound: np.ndarray) -> float:
     """RMS level of the loud tenth of the sound."""
     usable = sound[: max(len(sound) // 400, 1) * 400]
     power = np.square(usable).reshape(-1, min(400, len(usable))).mean(axis=1)

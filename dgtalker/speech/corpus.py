@@ -17,12 +17,13 @@ from torch import Tensor
 
 from dgtalker.audio.phones import Phone, find_transcripts, grid_transcript, recording_phones
 from dgtalker.errors import UserError
-from dgtalker.media.audio import FPS, load_audio, num_frames
-from dgtalker.speech.lips import lips_of
+from dgtalker.media.audio import load_audio
+from dgtalker.media.clock import FPS, num_frames
+from dgtalker.speech.lips import lip_curves
 from dgtalker.speech.tts import read_phones
 from dgtalker.speech.visemes import CLASSES, VisemeModel
 from dgtalker.video.dataset import Dataset
-from dgtalker.video.source import VIDEO_SUFFIXES, probe, read_frames
+from dgtalker.video.source import VIDEO_SUFFIXES, probe_video, read_frames
 
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 _LEAST_SHARED = 0.6  # of the phones that two recordings of the same words must have in common to share lips
@@ -62,7 +63,9 @@ def read_films(
     if (source / "dataset.json").is_file():
         dataset = Dataset.open(source)
         return [
-            _film(clip.name, source.name, clip.audio_path, lips_of(clip.landmarks, clip.scores), phones, aligned)
+            _read_film(
+                clip.name, source.name, clip.audio_path, lip_curves(clip.landmarks, clip.scores), phones, aligned
+            )
             for clip in dataset
         ]
     paths = sorted(p for p in source.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES) if source.is_dir() else []
@@ -74,7 +77,7 @@ def read_films(
     block_metrics()
     landmarker = Landmarker(model, max_faces=1)
     try:
-        return [_film(p.stem, p.stem, p, _watch(p, landmarker), phones, aligned) for p in paths]
+        return [_read_film(p.stem, p.stem, p, _track_lips(p, landmarker), phones, aligned) for p in paths]
     finally:
         landmarker.close()
 
@@ -98,7 +101,7 @@ def read_speech(
             for done, path in enumerate(paths):
                 if progress:
                     progress(done, len(paths), f"phones of {folder.name}")
-                utterance = _recording(path, folder.name, _text_of(path, texts), phones)
+                utterance = _read_recording(path, folder.name, _find_text(path, texts), phones)
                 if utterance.phones:
                     found.append(utterance)
         if len(found) == before:
@@ -106,30 +109,30 @@ def read_speech(
     return found
 
 
-def _film(name: str, voice: str, sound: Path, lips: Tensor, cache: Path | None, aligned: bool) -> Utterance:
+def _read_film(name: str, voice: str, sound: Path, lips: Tensor, cache: Path | None, aligned: bool) -> Utterance:
     samples, text = load_audio(sound), grid_transcript(name)
-    return Utterance(name, voice, samples, text, _aligned(sound, text, cache, samples) if aligned else (), lips)
+    return Utterance(name, voice, samples, text, _align_phones(sound, text, cache, samples) if aligned else (), lips)
 
 
-def _watch(path: Path, landmarker) -> Tensor:
+def _track_lips(path: Path, landmarker) -> Tensor:
     points, scores = [], []
-    for frame in read_frames(path, probe(path)):
+    for frame in read_frames(path, probe_video(path)):
         faces = landmarker.detect(frame)
         points.append(faces[0].landmarks if faces else np.full((478, 2), np.nan))
         scores.append(faces[0].scores if faces else np.full(52, np.nan))
     if not np.isfinite(np.array([s[0] for s in scores])).any():
         raise UserError(f"No face was found in {path.name}.")
-    return lips_of(np.stack(points), np.stack(scores))
+    return lip_curves(np.stack(points), np.stack(scores))
 
 
-def _recording(path: Path, voice: str, text: str | None, cache: Path | None) -> Utterance:
+def _read_recording(path: Path, voice: str, text: str | None, cache: Path | None) -> Utterance:
     samples = load_audio(path)
     exact = path.with_suffix(".phones")
-    phones = tuple(read_phones(exact)) if exact.is_file() else _aligned(path, text, cache, samples)
+    phones = tuple(read_phones(exact)) if exact.is_file() else _align_phones(path, text, cache, samples)
     return Utterance(path.stem, voice, samples, text, phones)
 
 
-def _aligned(path: Path, text: str | None, cache: Path | None, samples: np.ndarray) -> tuple[Phone, ...]:
+def _align_phones(path: Path, text: str | None, cache: Path | None, samples: np.ndarray) -> tuple[Phone, ...]:
     if not text:
         return ()
     try:
@@ -138,7 +141,7 @@ def _aligned(path: Path, text: str | None, cache: Path | None, samples: np.ndarr
         return ()
 
 
-def _text_of(path: Path, texts: dict[str, str]) -> str | None:
+def _find_text(path: Path, texts: dict[str, str]) -> str | None:
     if path.stem in texts:
         return texts[path.stem]
     return next((text for name, text in texts.items() if name.endswith(path.stem)), None)
@@ -147,13 +150,15 @@ def _text_of(path: Path, texts: dict[str, str]) -> str | None:
 # -- lips for those who were not filmed -------------------------------------------------------------------------------
 
 
-def borrowed_lips(utterance: Utterance, lenders: dict[str, Utterance], visemes: VisemeModel | None) -> Tensor | None:
+def transfer_lips(
+    utterance: Utterance, films_by_words: dict[str, Utterance], visemes: VisemeModel | None
+) -> Tensor | None:
     """Lips [N, C] of a recording that was not filmed, in the lenders' units; None if nobody can lend any.
 
     lenders: by words (see `lenders`). visemes answers for those whose words no lender says.
     """
-    lender = lenders.get(_words(utterance.text))
-    if lender is not None and (lips := lent_lips(lender, utterance.phones, utterance.frames)) is not None:
+    lender = films_by_words.get(_normalise_words(utterance.text))
+    if lender is not None and (lips := warp_lips(lender, utterance.phones, utterance.frames)) is not None:
         return lips
     if visemes is None or not utterance.phones:
         return None
@@ -161,12 +166,12 @@ def borrowed_lips(utterance: Utterance, lenders: dict[str, Utterance], visemes: 
         return visemes(utterance.phones, utterance.frames)
 
 
-def lenders(films: Sequence[Utterance]) -> dict[str, Utterance]:
+def films_by_words(films: Sequence[Utterance]) -> dict[str, Utterance]:
     """Films whose words and phones are known, by their words."""
-    return {_words(film.text): film for film in films if film.text and film.phones and film.lips is not None}
+    return {_normalise_words(film.text): film for film in films if film.text and film.phones and film.lips is not None}
 
 
-def lent_lips(lender: Utterance, phones: Sequence[Phone], frames: int) -> Tensor | None:
+def warp_lips(lender: Utterance, phones: Sequence[Phone], frames: int) -> Tensor | None:
     """The lender's lips warped in time so that its phones fall on `phones`: [frames, C].
 
     None if the two have too little in common. Between phones that both have, and before and after all of them, time
@@ -196,5 +201,5 @@ def _edges(theirs: Phone, ours: Phone) -> list[tuple[float, float]]:
     return [(theirs.start, ours.start + inset), (theirs.end, ours.end - inset)]
 
 
-def _words(text: str | None) -> str:
+def _normalise_words(text: str | None) -> str:
     return "".join(c for c in (text or "").lower() if c.isalpha() or c == " ").strip()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dgtalker.audio.features import extract_features
-from dgtalker.speech.augment import Change, changed, retimed
+from dgtalker.speech.augment import SoundAugmentation, augment_sound, retime_curves
 
 VERSION = 1  # of what a change does; raise it when the same one would sound otherwise
 
@@ -30,13 +30,13 @@ class Example:
         return len(self.lips)
 
 
-def listen(
+def make_example(
     samples: np.ndarray,
     lips: Tensor,
     voice: str,
     filmed: bool,
     kind: str,
-    change: Change | None = None,
+    change: SoundAugmentation | None = None,
     quick: bool = True,
     cache: Path | None = None,
 ) -> Example:
@@ -45,13 +45,17 @@ def listen(
     quick: see extract_features; False where figures are measured. cache: folder in which features are kept, so that
     the same sound is listened to once. Raises UserError as extract_features does.
     """
-    features = heard(samples, kind, change, quick, cache)
+    features = extract_augmented_features(samples, kind, change, quick, cache)
     tempo = 1.0 if change is None else change.tempo
-    return Example(features, torch.from_numpy(retimed(lips.numpy(), tempo, len(features) // 2)), voice, filmed)
+    return Example(features, torch.from_numpy(retime_curves(lips.numpy(), tempo, len(features) // 2)), voice, filmed)
 
 
-def heard(
-    samples: np.ndarray, kind: str, change: Change | None = None, quick: bool = True, cache: Path | None = None
+def extract_augmented_features(
+    samples: np.ndarray,
+    kind: str,
+    change: SoundAugmentation | None = None,
+    quick: bool = True,
+    cache: Path | None = None,
 ) -> Tensor:
     """Features [2N, D] float16 of samples after a change. Raises UserError as extract_features does."""
     kept = None
@@ -62,7 +66,7 @@ def heard(
             return torch.from_numpy(np.load(kept, allow_pickle=False))
         except (OSError, ValueError):  # not there, or half of it
             pass
-    sound = samples if change is None else changed(samples, change)
+    sound = samples if change is None else augment_sound(samples, change)
     features = extract_features(sound, kind, quick=quick).astype(np.float16)
     if kept is not None:
         cache.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgtalker.metrics.articulation import mouth_of_landmarks
+from dgtalker.metrics.articulation import mouth_from_landmarks
 from dgtalker.video.landmarks import SCORE_NAMES
 
 MEASURED = ("aperture", "width")  # in distances of the outer eye corners, see evaluation.articulation
@@ -26,21 +26,21 @@ CHANNELS = MEASURED + SCORES
 HEADLINES = ("aperture", "width", "mouthPucker")  # figures are given of these
 
 
-def lips_of(landmarks: Tensor | np.ndarray, scores: Tensor | np.ndarray) -> Tensor:
+def lip_curves(landmarks: Tensor | np.ndarray, scores: Tensor | np.ndarray) -> Tensor:
     """Landmarks [T, 478, 2] (pixels) and scores [T, 52] of a film -> lips [T, C], C = len(CHANNELS).
 
     Frames without a face (NaN) take the lips of their neighbours.
     """
-    mouth = mouth_of_landmarks(np.asarray(landmarks))
+    mouth = mouth_from_landmarks(np.asarray(landmarks))
     columns = [mouth.aperture, mouth.width]
     scores = np.asarray(scores, np.float64)
     for name in SCORES:
         sides = [k for k, full in enumerate(SCORE_NAMES) if full in (name, f"{name}Left", f"{name}Right")]
         columns.append(scores[:, sides].mean(axis=1))
-    return torch.from_numpy(_bridged(np.stack(columns, axis=1))).float()
+    return torch.from_numpy(_interpolate_gaps(np.stack(columns, axis=1))).float()
 
 
-def _bridged(curves: np.ndarray) -> np.ndarray:
+def _interpolate_gaps(curves: np.ndarray) -> np.ndarray:
     """curves [T, C] with NaN rows interpolated in time."""
     known = np.isfinite(curves).all(axis=1)
     if known.all() or not known.any():

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dgtalker.audio.phones import Phone
-from dgtalker.media.audio import FPS
+from dgtalker.media.clock import FPS
 
 PAUSE = "SIL"
 _SHORTEST_PAUSE = 0.03  # seconds between phones that count as a pause
@@ -63,7 +63,7 @@ class VisemeModel(nn.Module):
         weights = (strength - (shown - middle).abs() / scale).softmax(dim=1)  # [N, S, C]
         return (weights * (self.class_target[kinds] + self.target[rows])).sum(dim=1)
 
-    def leaning(self) -> Tensor:
+    def class_deviation(self) -> Tensor:
         """How far phones stray from their classes: a penalty."""
         return self.target.square().mean() + self.strength.square().mean()
 
@@ -93,7 +93,7 @@ def fit_visemes(films: Sequence[tuple[Sequence[Phone], Tensor]], steps: int = 40
     for _ in range(steps):
         picks = torch.randperm(len(films))[:batch].tolist()
         error = torch.stack([(model(films[k][0], len(films[k][1])) - films[k][1]).square().mean() for k in picks])
-        loss = error.mean() + 0.02 * model.leaning()
+        loss = error.mean() + 0.02 * model.class_deviation()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dgtalker.camera import Camera
 from dgtalker.gaussians import Gaussians
-from dgtalker.resumable import Cancelled, Log, Progress, TimeBox, TrainingStopped, never, no_progress
+from dgtalker.resumable import Cancelled, Progress, RunLog, TimeBudget, TrainingStopped, always_false, no_progress
 
 FINAL_RATE = 0.05  # of the learning rate, at the end of the cosine
 
@@ -28,9 +28,9 @@ class Stage:
     """What every stage is given: where to report, when to stop, how to render, on which device."""
 
     name: str = "stage"
-    log: Log | None = None
+    log: RunLog | None = None
     progress: Progress = no_progress
-    cancelled: Cancelled = never
+    cancelled: Cancelled = always_false
     span: tuple[float, float] = (0.0, 1.0)  # this stage's part of the whole pipeline's progress
     render: Callable[[Gaussians, Camera], tuple[Tensor, Tensor]] = field(default=default_render)
     device: torch.device = torch.device("cpu")
@@ -67,7 +67,7 @@ class Stage:
         """
         optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
         rates = [group["lr"] for group in optimizer.param_groups]
-        box, number, totals = TimeBox(minutes), 0, {}
+        box, number, totals = TimeBudget(minutes), 0, {}
         while number < max_steps and not box.over:
             fraction = max(box.fraction, number / max_steps)
             factor = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * fraction))
@@ -90,7 +90,7 @@ class Stage:
         return number
 
 
-class Shuffle:
+class ShuffledIndices:
     """Endless random order of 0..count-1: every number once per round."""
 
     def __init__(self, count: int, seed: int = 0):

@@ -11,17 +11,16 @@ from fakes.identity import make_fake_identity
 
 from dgtalker.camera import orbit_camera
 from dgtalker.coefficients import describe as module
-from dgtalker.coefficients.describe import describe, describe_folder, distinct_names
-from dgtalker.coefficients.motions import Match, named_motions, recognise
-from dgtalker.coefficients.reorder import reorder
-from dgtalker.coefficients.texel_matching import find_texels
+from dgtalker.coefficients.describe import describe_coefficients, describe_identity_folder, distinct_names
+from dgtalker.coefficients.motions import MotionMatch, named_motions, recognise_motion
+from dgtalker.coefficients.texel_matching import match_texels
 from dgtalker.errors import UserError
 from dgtalker.head.baked import BakedHead
 from dgtalker.head.template import HeadTemplate
-from dgtalker.identity import STRIP_FILE, Identity
+from dgtalker.identity import COEFFICIENT_SHEET_FILE, Identity
 from dgtalker.navigation.model import Navigation, NavigationConfig
 from dgtalker.render import render_frame
-from dgtalker.report.cards.coefficients import HEADING, with_coefficients
+from dgtalker.report.cards.coefficients import HEADING, replace_coefficients_section
 
 # What the synthetic person's coefficients do before they are described, in this order.
 EXP = (
@@ -88,20 +87,20 @@ def synthetic(seed: int = 0) -> Identity:
 @pytest.fixture(scope="module")
 def described():
     identity = synthetic()
-    strip = describe(identity, np.tile([-1.0, 2.0], (5, 1)))
+    strip = describe_coefficients(identity, np.tile([-1.0, 2.0], (5, 1)))
     return identity, strip
 
 
 def test_splats_find_their_texels_though_some_were_dropped():
     head, template = template_head(), HeadTemplate.load()
-    texels = find_texels(head, template)
+    texels = match_texels(head, template)
     assert texels.atlas.size == 64
-    everywhere = replace(texels, texels=torch.arange(len(texels.atlas))).carried(template.vertices)
+    everywhere = replace(texels, texels=torch.arange(len(texels.atlas))).interpolate(template.vertices)
     off = (everywhere[texels.texels] - everywhere[kept_texels(0)[texels.splats]]).norm(dim=-1)
     assert (off == 0).float().mean() > 0.8
     assert off.quantile(0.98) < 0.15  # dm: a texel or two
     head.upper_weight.copy_(torch.rand(head.count))
-    assert find_texels(head, template) is None
+    assert match_texels(head, template) is None
 
 
 def test_the_jaw_comes_first_gets_its_name_and_opens(described):
@@ -124,7 +123,7 @@ def test_the_jaw_comes_first_gets_its_name_and_opens(described):
 
 def test_a_performance_looks_the_same_before_and_after():
     before, after = synthetic(), synthetic()
-    describe(after, np.tile([-1.0, 2.0], (5, 1)))
+    describe_coefficients(after, np.tile([-1.0, 2.0], (5, 1)))
     features, blink = np.random.default_rng(0).normal(size=(40, 80)), np.linspace(0, 1, 20)
     curves, again = before.encode(features, blink), after.encode(features, blink)
     assert (
@@ -146,20 +145,20 @@ def test_reordering_there_and_back_changes_no_bit():
     kept = {key: value.clone() for key, value in identity.head.state_dict().items()}
     order, signs = torch.tensor([1, 0, 4, 2, 3]), torch.tensor([-1.0, 1, 1, -1, -1])
     limits = identity.limits.copy()
-    reorder(identity, order, signs)
+    identity.permute_coefficients(order, signs)
     np.testing.assert_allclose(identity.limits[0], -limits[1][::-1])
     back = order.argsort()
-    reorder(identity, back, signs[back])
+    identity.permute_coefficients(back, signs[back])
     assert all(torch.equal(kept[key], value) for key, value in identity.head.state_dict().items())
     np.testing.assert_allclose(identity.limits, limits)
     with pytest.raises(AssertionError, match="branch"):
-        reorder(identity, torch.tensor([2, 1, 0, 3, 4]), torch.ones(5))
+        identity.permute_coefficients(torch.tensor([2, 1, 0, 3, 4]), torch.ones(5))
 
 
 def test_describing_twice_changes_nothing(described):
     identity, strip = described
     weights, record = identity.head.weights_means.clone(), json.dumps(identity.config["coefficients"])
-    assert describe(identity) == strip  # without ranges: those of the training, as stored
+    assert describe_coefficients(identity) == strip  # without ranges: those of the training, as stored
     assert torch.equal(weights, identity.head.weights_means)
     assert json.dumps(identity.config["coefficients"]) == record
 
@@ -169,7 +168,7 @@ def test_ranges_turn_with_the_signs_and_say_where_they_come_from(described):
     assert described[0].config["coefficients"]["range_from"] == "training clips"
     assert (rows["lip1"]["low"], rows["lip1"]["high"]) == (-2.0, 1.0)  # was turned round
     unknown = synthetic()
-    assert module.known_ranges(unknown)[1] in ("example voices", "training extremes")
+    assert module.find_ranges(unknown)[1] in ("example voices", "training extremes")
 
 
 def test_the_strip_has_a_row_for_every_coefficient(described):
@@ -192,23 +191,26 @@ def test_nothing_known_is_called_mixed_and_no_two_names_are_alike():
     motions, weights = named_motions(template), torch.ones(len(template.vertices))
     assert len({name for pair in motions.names for name in pair}) == 2 * len({pair for pair in motions.names})
     noise = torch.randn(len(template.vertices), 3, generator=torch.Generator().manual_seed(0))
-    assert recognise(noise, motions.fields, motions.names, weights).name == "mixed"
-    assert recognise(0 * noise, motions.fields, motions.names, weights) == Match("mixed", 0.0)
+    assert recognise_motion(noise, motions.fields, motions.names, weights).name == "mixed"
+    assert recognise_motion(0 * noise, motions.fields, motions.names, weights) == MotionMatch("mixed", 0.0)
     units = dict(zip(template.expression_names, template.expression_basis, strict=True))
-    one_sided = recognise(units["mouthSmileLeft"], motions.fields, motions.names, weights)
+    one_sided = recognise_motion(units["mouthSmileLeft"], motions.fields, motions.names, weights)
     assert one_sided.name == "smile (left)" and one_sided.score > 0.99
-    both = recognise(units["jawOpen"] + 2 * units["cheekPuff"], motions.fields, motions.names, weights)
+    both = recognise_motion(units["jawOpen"] + 2 * units["cheekPuff"], motions.fields, motions.names, weights)
     assert {"jaw opening", "cheeks puffed"} == {both.name, both.second} or "+" in both.name
-    names = distinct_names([Match("smile", 0.9, "blink", 0.95), Match("smile", 0.8, "jaw opening", 0.9),
-                            Match("smile", 0.7), Match("mixed", 0.1), Match("mixed", 0.1)])  # fmt: skip
+    names = distinct_names([MotionMatch("smile", 0.9, "blink", 0.95), MotionMatch("smile", 0.8, "jaw opening", 0.9),
+                            MotionMatch("smile", 0.7), MotionMatch("mixed", 0.1), MotionMatch("mixed", 0.1)])  # fmt: skip
     assert names == ["smile", "smile + jaw opening", "smile (2)", "mixed", "mixed (2)"]
 
 
 def test_a_head_of_another_template_is_described_without_names(tmp_path):
     folder = make_fake_identity(tmp_path / "fake")
-    identity = describe_folder(folder)
+    identity = describe_identity_folder(folder)
     again = Identity.from_pretrained(folder)
-    assert again.strip_path == folder / STRIP_FILE and again.config["coefficients"]["named_from"] == "none"
+    assert (
+        again.coefficient_sheet_path == folder / COEFFICIENT_SHEET_FILE
+        and again.config["coefficients"]["named_from"] == "none"
+    )
     assert [row["name"][:5] for row in again.descriptions.values()] == ["mixed"] * 6
     assert again.labels == identity.labels and len(set(again.labels.values())) == 6
     assert again.exp_names == ["exp1", "exp2", "exp3"]  # what files and commands use stays
@@ -227,15 +229,17 @@ def test_the_folder_is_rewritten_as_a_whole(tmp_path, monkeypatch):
         raise UserError("cannot be loaded")
 
     with pytest.raises(UserError, match="loaded"):
-        describe_folder(folder)
+        describe_identity_folder(folder)
     assert before == {p.name: p.read_bytes() for p in folder.iterdir()} and list(tmp_path.iterdir()) == [folder]
     monkeypatch.undo()
-    describe_folder(folder)
+    describe_identity_folder(folder)
     assert list(tmp_path.iterdir()) == [folder]
-    assert {p.name for p in folder.iterdir()} == {*before, STRIP_FILE} and (folder / "notes.txt").read_text() == "mine"
+    assert {p.name for p in folder.iterdir()} == {*before, COEFFICIENT_SHEET_FILE} and (
+        folder / "notes.txt"
+    ).read_text() == "mine"
     card = (folder / "README.md").read_text()
     assert card.count(HEADING) == 1 and card.index(HEADING) < card.index("## Use") and "jaw opening" in card
-    assert with_coefficients(card, Identity.from_pretrained(folder)) == card
+    assert replace_coefficients_section(card, Identity.from_pretrained(folder)) == card
 
 
 def test_identities_without_or_with_a_damaged_record_fall_back_to_numbers(tmp_path):
@@ -251,7 +255,7 @@ def test_identities_without_or_with_a_damaged_record_fall_back_to_numbers(tmp_pa
     ):
         (folder / "config.json").write_text(json.dumps(config | {"coefficients": record}))
         identity = Identity.from_pretrained(folder)
-        assert identity.descriptions == {} and identity.strip_path is None
+        assert identity.descriptions == {} and identity.coefficient_sheet_path is None
         assert identity.labels["exp2"] == "exp 2" and identity.labels["lip3"] == "lip 3"
 
 

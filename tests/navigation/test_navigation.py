@@ -15,11 +15,11 @@ from dgtalker.navigation.losses import (
     View,
     cross_view_loss,
     linear_cross_view_loss,
-    reconstruction,
+    reconstruction_loss,
 )
 from dgtalker.navigation.model import Navigation, NavigationConfig
-from dgtalker.navigation.warm_start import Response, initial_directions, principal_directions, projections
-from dgtalker.training.identity.navigation import enough, rest_in_silence
+from dgtalker.navigation.warm_start import Response, initial_directions, principal_directions, projection_matrices
+from dgtalker.training.identity.coefficient_axes import strongest_share, zero_at_silence
 
 CONFIG = NavigationConfig(latent=10, feature_dim=6, n_exp=2, n_lip=3, hidden=8, dropout=0.0)
 
@@ -48,9 +48,9 @@ def test_whatever_the_bases_axes_and_units_change_nothing_but_the_coordinates(ba
     features, blink = torch.randn(1, 40, 6), torch.rand(1, 20)
     latents = lambda: navigation.latent(navigation.expression(features, blink), navigation.lips(features))  # noqa: E731
     before = latents()
-    navigation.rotate(torch.linalg.qr(torch.randn(2, 2)).Q, torch.linalg.qr(torch.randn(3, 3)).Q)
+    navigation.rotate_coefficients(torch.linalg.qr(torch.randn(2, 2)).Q, torch.linalg.qr(torch.randn(3, 3)).Q)
     navigation.set_units(torch.rand(5) + 0.5, torch.zeros(5, 2))
-    navigation.permute(torch.tensor([1, 0, 4, 2, 3]), torch.tensor([1.0, -1, -1, 1, 1]))
+    navigation.permute_coefficients(torch.tensor([1, 0, 4, 2, 3]), torch.tensor([1.0, -1, -1, 1, 1]))
     torch.testing.assert_close(latents(), before, atol=1e-4, rtol=1e-4)
 
 
@@ -67,7 +67,7 @@ def test_dropping_coefficients_that_never_change_changes_nothing(bases):
     features, shut = torch.randn(1, 40, 6), torch.rand(1, 20)
     a_exp, a_lip = navigation.expression(features, shut), navigation.lips(features)
     mean = torch.cat([a_exp, a_lip], dim=-1)[0].mean(0)
-    smaller = navigation.keeping(torch.tensor([0, 2, 4]), mean)
+    smaller = navigation.select_coefficients(torch.tensor([0, 2, 4]), mean)
     b_exp, b_lip = smaller.expression(features, shut), smaller.lips(features)
     inside = slice(2, -2)  # the ends' windows of neighbours see zeros, whatever the constant was
     torch.testing.assert_close(b_exp[:, inside], a_exp[:, inside, :1], atol=1e-4, rtol=1e-4)
@@ -79,10 +79,10 @@ def test_dropping_coefficients_that_never_change_changes_nothing(bases):
 
 def test_few_coefficients_are_enough():
     energies = torch.tensor([1.0, 0.01, 9.0, 0.0])
-    assert enough(energies, 1.0).all()
-    assert enough(energies, 0.9999).tolist() == [True, True, True, False]
-    assert enough(energies, 0.9).tolist() == [True, False, True, False]  # 9 of 10.01 are a little less
-    assert enough(energies, 0.85).tolist() == [False, False, True, False]
+    assert strongest_share(energies, 1.0).all()
+    assert strongest_share(energies, 0.9999).tolist() == [True, True, True, False]
+    assert strongest_share(energies, 0.9).tolist() == [True, False, True, False]  # 9 of 10.01 are a little less
+    assert strongest_share(energies, 0.85).tolist() == [False, False, True, False]
 
 
 def test_configs_of_before_the_bases_had_names_still_load():
@@ -144,7 +144,7 @@ def test_axes_and_units_change_nothing_but_the_coordinates():
     before = latents()
     r_exp, r_lip = torch.linalg.qr(torch.randn(2, 2)).Q, torch.linalg.qr(torch.randn(3, 3)).Q
     old_lip = navigation.lips(features)
-    navigation.rotate(r_exp, r_lip)
+    navigation.rotate_coefficients(r_exp, r_lip)
     torch.testing.assert_close(latents(), before, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(navigation.lips(features), old_lip @ r_lip, atol=1e-4, rtol=1e-4)
     std = torch.tensor([0.5, 2.0, 3.0, 0.1, 1.0])
@@ -158,8 +158,8 @@ def test_reconstruction_sees_only_the_mask():
     mask[:4] = 1
     other = image.clone()
     other[4:] = 0
-    assert reconstruction(image, target, mask) == reconstruction(other, target, mask) > 0
-    assert reconstruction(target, target, mask) == 0
+    assert reconstruction_loss(image, target, mask) == reconstruction_loss(other, target, mask) > 0
+    assert reconstruction_loss(target, target, mask) == 0
 
 
 def flat_splats(w):
@@ -244,7 +244,7 @@ def toy(seed: int = 0, frames: int = 400):
     j_up, j_low = (torch.from_numpy(random.normal(size=(6, 10))).float() for _ in range(2))
     j_up[:, 7:], j_low[:, :3] = 0, 0
     deviations = torch.from_numpy(random.normal(size=(frames, 4)) @ random.normal(size=(4, 10))).float()
-    return Response.scaled(j_up.T @ j_up, j_low.T @ j_low, deviations), deviations
+    return Response.normalised(j_up.T @ j_up, j_low.T @ j_low, deviations), deviations
 
 
 def leakage(response: Response, directions: torch.Tensor) -> tuple[float, float]:
@@ -264,9 +264,9 @@ def test_warm_start_separates_the_regions():
     mixed = leakage(response, torch.cat([start, torch.zeros(5 - len(start), 10)]).T)
     ours = leakage(response, directions)
     assert max(ours) < 0.5 * min(mixed)
-    p_exp, p_lip = projections(response, directions, 2)
+    p_exp, p_lip = projection_matrices(response, directions, 2)
     step = deviations @ p_exp.T @ directions[:, :2].T
-    factor_up, _ = response.factors()
+    factor_up, _ = response.square_roots()
     left = ((step - deviations) @ factor_up.T).square().sum(-1).mean()
     assert left < 0.6, "two directions must explain a good part of the upper face's motion (1 = nothing)"
 
@@ -314,7 +314,7 @@ def test_a_start_without_regions_explains_as_much_and_favours_no_branch():
     response, deviations = toy()
     blind = principal_directions(response, deviations, 5)
     torch.testing.assert_close(blind.T @ blind, torch.eye(5), atol=1e-4, rtol=0)
-    whole = response.whole()
+    whole = response.unmasked()
     torch.testing.assert_close(whole.upper, whole.lower)
     torch.testing.assert_close(whole.metric(), response.metric())
     parted = initial_directions(response, deviations, 2, 3)
@@ -344,7 +344,7 @@ def test_silence_becomes_zero_and_latents_stay():
     blink = torch.rand(1, 30)
     before = navigation.latent(navigation.expression(features, blink), navigation.lips(features))
     anchor = navigation.w_can.clone()
-    rest_in_silence(navigation, silence)
+    zero_at_silence(navigation, silence)
     after = navigation.latent(navigation.expression(features, blink), navigation.lips(features))
     inside = slice(2, -2)  # at a sound's ends the window of neighbours sees nothing, which now means silence
     torch.testing.assert_close(after[:, inside], before[:, inside], atol=1e-5, rtol=1e-4)

@@ -7,9 +7,9 @@ import torch
 from dgtalker.audio.phones import Phone
 from dgtalker.errors import UserError
 from dgtalker.speech import tts
-from dgtalker.speech.augment import Change, changed, draw_change, retimed
-from dgtalker.speech.corpus import Utterance, borrowed_lips, lenders, lent_lips, read_films, read_speech
-from dgtalker.speech.lips import CHANNELS, lips_of
+from dgtalker.speech.augment import SoundAugmentation, augment_sound, draw_augmentation, retime_curves
+from dgtalker.speech.corpus import Utterance, films_by_words, read_films, read_speech, transfer_lips, warp_lips
+from dgtalker.speech.lips import CHANNELS, lip_curves
 from dgtalker.speech.tts import parse_durations, read_phones
 from dgtalker.speech.visemes import fit_visemes, with_pauses
 
@@ -46,21 +46,21 @@ def test_pauses_fill_what_is_not_spoken():
 def test_lent_lips_follow_the_borrowers_phones():
     mine, theirs = said("M AA T B AA"), said("M AA T B AA", length=0.28, start=0.5)
     film = Utterance("film", "a", np.zeros(RATE, np.float32), "Mart ba!", tuple(mine), curve(mine, 30))
-    lips = lent_lips(film, theirs, 55)
+    lips = warp_lips(film, theirs, 55)
     assert lips.shape == (55, 1)
     assert np.corrcoef(lips[:, 0], curve(theirs, 55)[:, 0])[0, 1] > 0.9
-    assert lent_lips(film, said("S IY K"), 30) is None  # other words
+    assert warp_lips(film, said("S IY K"), 30) is None  # other words
 
     borrower = Utterance("talk", "b", np.zeros(RATE * 55 // 25, np.float32), "mart BA", tuple(theirs))
-    torch.testing.assert_close(borrowed_lips(borrower, lenders([film]), None), lips)
-    assert borrowed_lips(borrower, {}, None) is None
+    torch.testing.assert_close(transfer_lips(borrower, films_by_words([film]), None), lips)
+    assert transfer_lips(borrower, {}, None) is None
 
 
 def test_lips_of_a_film_bridge_frames_without_a_face():
     points = np.random.default_rng(0).normal(size=(5, 478, 2)) + np.arange(5)[:, None, None]
     scores = np.linspace(0, 1, 5)[:, None].repeat(52, axis=1)
     points[2], scores[2] = np.nan, np.nan
-    lips = lips_of(points, scores)
+    lips = lip_curves(points, scores)
     assert lips.shape == (5, len(CHANNELS)) and torch.isfinite(lips).all()
     torch.testing.assert_close(lips[2], (lips[1] + lips[3]) / 2)
 
@@ -71,20 +71,22 @@ def test_a_change_makes_another_throat_and_tempo():
     def pitch(sound):
         return np.abs(np.fft.rfft(sound)).argmax() * RATE / len(sound)
 
-    assert abs(pitch(changed(tone, Change(tract=1.2, tempo=1.2))) - 600) < 5
-    slow = changed(tone, Change(tract=1.2, tempo=0.8))
+    assert abs(pitch(augment_sound(tone, SoundAugmentation(tract=1.2, tempo=1.2))) - 600) < 5
+    slow = augment_sound(tone, SoundAugmentation(tract=1.2, tempo=0.8))
     assert abs(pitch(slow) - 600) < 12 and abs(len(slow) / RATE - 2.5) < 0.1
-    same = changed(tone, Change(snr_db=20.0, reverb=0.2, band=(100.0, 3000.0), tilt=(3.0,) * 8, seed=1))
+    same = augment_sound(
+        tone, SoundAugmentation(snr_db=20.0, reverb=0.2, band=(100.0, 3000.0), tilt=(3.0,) * 8, seed=1)
+    )
     assert len(same) == len(tone) and abs(pitch(same) - 500) < 5
-    random = [draw_change(np.random.default_rng(seed)) for seed in (3, 3, 4)]
+    random = [draw_augmentation(np.random.default_rng(seed)) for seed in (3, 3, 4)]
     assert random[0] == random[1] != random[2]
-    np.testing.assert_array_equal(changed(tone, random[0]), changed(tone, random[1]))
+    np.testing.assert_array_equal(augment_sound(tone, random[0]), augment_sound(tone, random[1]))
 
 
 def test_curves_follow_the_tempo():
     ramp = np.arange(50, dtype=np.float32)[:, None]
-    np.testing.assert_allclose(retimed(ramp, 1.0, 50), ramp)
-    fast = retimed(ramp, 2.0, 25)
+    np.testing.assert_allclose(retime_curves(ramp, 1.0, 50), ramp)
+    fast = retime_curves(ramp, 2.0, 25)
     np.testing.assert_allclose(fast[:, 0], 2 * np.arange(25) + 0.5)
 
 

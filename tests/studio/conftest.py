@@ -48,9 +48,9 @@ def _describe(folder: Path) -> None:
     """Describe it, then give one coefficient a name: an invented head has none."""
     import json
 
-    from dgtalker.coefficients.describe import describe_folder
+    from dgtalker.coefficients.describe import describe_identity_folder
 
-    describe_folder(folder)
+    describe_identity_folder(folder)
     config = json.loads((folder / "config.json").read_text())
     config["coefficients"]["lip"][1] |= {"name": "rounding", "match": 0.61, "low": -1.5, "high": 2.5}
     (folder / "config.json").write_text(json.dumps(config))

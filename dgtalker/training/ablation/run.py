@@ -24,40 +24,36 @@ import numpy as np
 import torch
 
 from dgtalker.errors import UserError
-from dgtalker.evaluation.baselines import measure_variant, short
+from dgtalker.evaluation.baselines import measure_variant, leakage_totals
 from dgtalker.evaluation.ground_truth import GroundTruth
-from dgtalker.evaluation.held_out import FaceReading, HeldOut
-from dgtalker.evaluation.leakage import leakage, sample_states
+from dgtalker.evaluation.context import ReadLandmarks, EvaluationContext
+from dgtalker.evaluation.leakage import pixel_leakage, sample_face_states
 from dgtalker.files import file_sha256, json_safe, write_atomic
 from dgtalker.identity import Identity
 from dgtalker.navigation.model import Navigation, NavigationConfig
 from dgtalker.navigation.speech_backbone import load_backbone
-from dgtalker.pretrained import WEIGHTS_FILE, resolve
+from dgtalker.pretrained import WEIGHTS_FILE, find_checkpoint
 from dgtalker.render import render_frame
 from dgtalker.report.figures import ReportFigures
 from dgtalker.resumable import (
     Cancelled,
-    Log,
     Progress,
+    RunLog,
     TrainingStopped,
+    always_false,
     load_state,
-    never,
     no_progress,
     save_state,
     stop_on_interrupt,
 )
 from dgtalker.training.ablation.table import make_table, markdown
 from dgtalker.training.ablation.variants import Variant, choose, read_variants
-from dgtalker.training.identity.baking import BakingConfig, bake, generate
-from dgtalker.training.identity.create import (
-    CreateConfig,
-    choose_device,
-    default_prior,
-    find_backbone,
-    silence_features,
-)
-from dgtalker.training.identity.frames import Frames
-from dgtalker.training.identity.navigation import finish_navigation, train_navigation, training_coefficients
+from dgtalker.training.identity.baking import BakingConfig, bake_head, generate_gaussians
+from dgtalker.training.identity.coefficient_axes import training_coefficients
+from dgtalker.training.identity.config import CreateConfig, choose_device, default_prior, find_backbone
+from dgtalker.training.identity.frames import DatasetFrames
+from dgtalker.training.identity.navigation import finish_navigation, train_navigation
+from dgtalker.training.identity.navigation_batches import silent_features
 from dgtalker.training.identity.regional_head import RegionalHead
 from dgtalker.training.identity.tuned_head import TunedHead
 from dgtalker.training.stage import Stage
@@ -87,8 +83,8 @@ def ablate(
     out: str | Path,
     config: AblationConfig,
     progress: Progress = no_progress,
-    cancelled: Cancelled = never,
-    faces: FaceReading | None = None,
+    cancelled: Cancelled = always_false,
+    read_landmarks: ReadLandmarks | None = None,
     baking: BakingConfig | None = None,
 ) -> dict:
     """Train and measure the variants that are not finished yet; returns the table (see ablation_table.py).
@@ -102,9 +98,9 @@ def ablate(
     if config.clips < 1:
         raise UserError(f"At least one clip must be evaluated, not {config.clips}.")
     dataset, test = Dataset.open(dataset_dir), Dataset.open(test_dir)
-    prior_folder = resolve(config.prior or default_prior(), kind="prior")
+    prior_folder = find_checkpoint(config.prior or default_prior(), kind="prior")
     backbone_folder = find_backbone(config.backbone, dataset.feature_kind)
-    frames = Frames(dataset, choose_device(config.preset))
+    frames = DatasetFrames(dataset, choose_device(config.preset))
     head = TunedHead.load(Path(config.work), prior_folder, frames)
     for variant in chosen:
         counts = variant.config.n_exp, variant.config.n_lip
@@ -113,14 +109,14 @@ def ablate(
     picks = np.unique(np.linspace(0, len(test) - 1, min(config.clips, len(test))).round().astype(int))
     clips = [test.clip(int(i)) for i in picks]
     with contextlib.ExitStack() as stack:
-        if faces is None:
-            from dgtalker.evaluation.face_reader import FaceReader
+        if read_landmarks is None:
+            from dgtalker.evaluation.landmark_reader import LandmarkReader
 
-            faces = stack.enter_context(FaceReader(config.face_landmarker))
+            read_landmarks = stack.enter_context(LandmarkReader(config.face_landmarker))
         stop = stack.enter_context(stop_on_interrupt(cancelled))
         stage = Stage(progress=progress, cancelled=stop, device=frames.device, seed=seed)
         run = _Run(
-            Path(out), dataset, test, clips, frames, head, file_sha256(prior_folder / "model.safetensors"), faces,
+            Path(out), dataset, test, clips, frames, head, file_sha256(prior_folder / "model.safetensors"), read_landmarks,
             baking or preset.baking, stage, backbone_folder,
         )  # fmt: skip
         try:
@@ -135,10 +131,10 @@ class _Run:
     dataset: Dataset
     test: Dataset
     clips: Sequence[Clip]
-    frames: Frames
+    frames: DatasetFrames
     head: TunedHead
     prior_hash: str
-    faces: FaceReading
+    read_landmarks: ReadLandmarks
     baking: BakingConfig
     common: Stage
     backbone_folder: Path | None
@@ -153,7 +149,7 @@ class _Run:
         for number, variant in enumerate(chosen):
             span = number / len(chosen), (number + 1) / len(chosen)
             if self.finished(variant) is None:
-                log = Log(self.out / variant.name / "log.jsonl")
+                log = RunLog(self.out / variant.name / "log.jsonl")
                 self.one(variant, replace(self.common, name=variant.name, span=span, log=log))
                 table = self.write_table(variants)
         self.common.progress(1.0, 1.0, "done")
@@ -178,7 +174,7 @@ class _Run:
         lap("finishing")
         coefficients = torch.cat(training_coefficients(navigation, self.frames), dim=-1)
         driven = RegionalHead(head.generator, navigation, variant.config.regional)
-        baked, _ = bake(driven, coefficients, self.baking, stage.part(0.8, 0.85))
+        baked, _ = bake_head(driven, coefficients, self.baking, stage.part(0.8, 0.85))
         parents = {"prior": self.prior_hash, "head": self.head.digest, "speech": self.backbone_hash}
         details = {
             "title": variant.name,
@@ -209,7 +205,7 @@ class _Run:
             pass
         navigation = train_navigation(
             head.generator, head.w_can, head.deviations, head.response, self.frames,
-            silence_features(self.dataset.feature_kind), variant.config, stage, self.backbone,
+            silent_features(self.dataset.feature_kind), variant.config, stage, self.backbone,
         )  # fmt: skip
         save_state(path, navigation.state_dict(), {"navigation": navigation.config.to_dict()})
         return navigation
@@ -218,24 +214,24 @@ class _Run:
         """measure_variant's figures of the identity, and leakage in pixels of what training left."""
         if self.truths is None:
             stage.report(0.0, "landmarks of the held-out clips")
-            self.truths = {clip.name: GroundTruth.of(clip, self.faces) for clip in self.clips}
-        held = HeldOut.of(identity, self.test, list(self.clips), self.faces, ReportFigures())
+            self.truths = {clip.name: GroundTruth.from_clip(clip, self.read_landmarks) for clip in self.clips}
+        held = EvaluationContext.from_clips(identity, self.test, list(self.clips), self.read_landmarks, ReportFigures())
         done = iter(range(10**9))
         figures = measure_variant(
             held, self.truths, stage.seed,
             lambda what: stage.report(min(0.8, 0.7 * next(done) / len(self.clips)), f"measuring {what}"),
         )  # fmt: skip
         stage.report(0.8, "measuring leakage as training left it")
-        states, cameras = sample_states(held, stage.seed)
+        states, cameras = sample_face_states(held, stage.seed)
 
         driven = RegionalHead(head.generator, trained, regional=False)
 
         def picture(a_exp: np.ndarray, a_lip: np.ndarray, s: int) -> np.ndarray:
             code = torch.from_numpy(np.concatenate([a_exp, a_lip]))[None].to(self.frames.device)
-            return render_frame(generate(driven, code)[0].to("cpu"), cameras[s])
+            return render_frame(generate_gaussians(driven, code)[0].to("cpu"), cameras[s])
 
-        left = leakage(picture, states, identity.exp_names, identity.lip_names)
-        return {**figures, "trained": {"leakage": short(left)}}
+        left = pixel_leakage(picture, states, identity.exp_names, identity.lip_names)
+        return {**figures, "trained": {"leakage": leakage_totals(left)}}
 
     def key(self, variant: Variant) -> str:
         """What a variant's figures depend on."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from dgtalker.errors import UserError
 from dgtalker.navigation.blendshapes import BASES
-from dgtalker.training.identity.navigation import NavigationTrainingConfig
+from dgtalker.training.identity.navigation_config import NavigationTrainingConfig
 
 _OPTIONAL = ("leakage_removal", "anchor")  # null leaves the step out
 _AFTERWARDS = (*_OPTIONAL, "regional")  # settings of what follows training

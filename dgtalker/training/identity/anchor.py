@@ -1,7 +1,7 @@
-"""After purification: the anchor settles on all training frames, driven by their own sound and blinks.
+"""Refinement of the anchor: after leakage removal, w_can is fitted to all training frames.
 
-Until then w_can was the head of a few frames at rest; hair and light of the other days, which no coefficient may
-follow, have to be met half-way. The expression's coordinates stay: the anchor remains at rest, its lips closed.
+Until then w_can was the head of a few frames at rest. Hair and light of other recording days, which no coefficient may
+follow, are averaged here. The expression coordinates are not changed: the anchor stays at rest with closed lips.
 """
 
 from __future__ import annotations
@@ -13,49 +13,51 @@ import torch
 from torch import Tensor
 
 from dgtalker.head.generator import Generator
+from dgtalker.head.w_plus import WPlusGenerator
 from dgtalker.navigation.model import Navigation
-from dgtalker.training.identity.frames import Frames
+from dgtalker.training.identity.frames import DatasetFrames
 from dgtalker.training.identity.regional_head import RegionalHead
-from dgtalker.training.stage import Shuffle
+from dgtalker.training.stage import ShuffledIndices
 
 
 @dataclass(frozen=True)
 class AnchorConfig:
-    """Refinement of w_can."""
+    """Optimisation of w_can."""
 
     steps: int = 240
-    batch: int = 3  # frames a step
-    rate: float = 0.01  # standard deviations
+    batch: int = 3  # frames per step
+    rate: float = 0.01  # learning rate, standard deviations
     seed: int = 11  # of the frames' order
 
 
 def refine_anchor(
     navigation: Navigation,
-    generator: Generator,
+    generator: Generator | WPlusGenerator,
     coefficients: tuple[Tensor, Tensor],
-    frames: Frames,
+    frames: DatasetFrames,
     render: Callable,
     config: AnchorConfig,
     regional: bool = True,
-) -> float:
-    """Move navigation.w_can in place to the least mean square error of all frames' pictures; the last error's mean.
+) -> float | None:
+    """Optimise navigation.w_can in place for the squared error of all frames; returns the error's running mean.
 
-    coefficients: a_exp [T, ke], a_lip [T, kl] of the training frames. regional: see driven.py.
+    coefficients: a_exp [T, ke], a_lip [T, kl] of the training frames. regional: see regional_head.py.
     """
     step = torch.zeros_like(navigation.w_can, requires_grad=True)
     free = torch.ones_like(step)
     free[generator.slices["expression"]] = 0
     optimizer = torch.optim.Adam([step], lr=config.rate)
-    driven = RegionalHead(generator, navigation, regional)
-    order, mean = Shuffle(len(frames), config.seed), None
+    head = RegionalHead(generator, navigation, regional)
+    order = ShuffledIndices(len(frames), config.seed)
+    mean: float | None = None
     for number in range(config.steps):
         optimizer.param_groups[0]["lr"] = config.rate * (1 - number / config.steps)
         rows = order.next_indices(config.batch)
-        splats = driven(coefficients[0][rows], coefficients[1][rows], free * step * navigation.w_scale)
-        error = sum(
-            (render(splats[k], frames.camera([row]))[0][0] - frames.read("images", [row])[0]).square().mean()
-            for k, row in enumerate(rows)
-        )
+        splats = head(coefficients[0][rows], coefficients[1][rows], free * step * navigation.w_scale)
+        error = torch.zeros_like(step[0])
+        for k, row in enumerate(rows):
+            image = render(splats[k], frames.cameras([row]))[0][0]
+            error = error + (image - frames.read_images("images", [row])[0]).square().mean()
         optimizer.zero_grad()
         error.backward()
         optimizer.step()

@@ -1,4 +1,4 @@
-"""All frames of a data set in one numbering: small tensors at hand, pictures read when asked for."""
+"""All frames of a data set, numbered through: small tensors in memory, images read on demand."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from dgtalker.video.dataset import Clip, Dataset
 MOUTH_CORNERS, LIP_MIDDLES, INNER_LIPS = (61, 291), (0, 17), (13, 14)
 EYES = ((33, 133), (362, 263))
 FACE_ENDS = (10, 152)
-EMPHASIS = 3.0  # extra weight of the lips' and eyes' middle in whole-picture losses
+EMPHASIS = 3.0  # extra weight at the centre of lips and eyes in whole-picture losses
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Ground truth of B frames."""
+class TargetPictures:
+    """Ground truth pictures of B frames."""
 
     image: Tensor  # [B, H, W, 3] head on white
     alpha: Tensor  # [B, H, W, 1]
     emphasis: Tensor  # [B, H, W, 1] >= 1, larger around lips and eyes
 
 
-class Frames:
+class DatasetFrames:
     """Frames 0..T-1 of all clips, in order."""
 
     def __init__(self, dataset: Dataset, device: str | torch.device = "cpu"):
@@ -45,28 +45,30 @@ class Frames:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def place(self, frame: int) -> tuple[Clip, int]:
-        """The clip of a frame and its number in it."""
+    def locate(self, frame: int) -> tuple[Clip, int]:
+        """The clip that a frame belongs to, and its number in that clip."""
         clip = int(self.clip_of[frame])
         return self.clips[clip], int(frame - self.starts[clip])
 
-    def camera(self, index: list[int] | Tensor) -> Camera:
-        """Tracked cameras of frames, a batch."""
+    def cameras(self, index: list[int] | Tensor) -> Camera:
+        """Tracked cameras of frames, as a batch."""
         size = self.dataset.size
         return Camera(self.world_to_camera[index], self.intrinsics[index], size, size).to(self.device)
 
-    def read(self, key: str, index: list[int]) -> Tensor:
-        """A uint8 picture tensor of frames as [B, H, W, C] in [0, 1]."""
-        rows = torch.stack([getattr(clip, key)[number] for clip, number in map(self.place, index)])
+    def read_images(self, key: str, index: list[int]) -> Tensor:
+        """Images of frames, [B, H, W, C] in [0, 1]; key names a uint8 tensor of the clips."""
+        rows = torch.stack([getattr(clip, key)[number] for clip, number in map(self.locate, index)])
         rows = rows.to(self.device).float() / 255
         return rows if rows.ndim == 4 else rows[..., None]
 
-    def pictures(self, index: list[int]) -> Pictures:
-        """What the whole-picture losses compare with."""
-        return Pictures(self.read("images", index), self.read("alpha", index), self.emphasis(index))
+    def read_targets(self, index: list[int]) -> TargetPictures:
+        """Ground truth for the whole-picture losses."""
+        return TargetPictures(
+            self.read_images("images", index), self.read_images("alpha", index), self.emphasis_weights(index)
+        )
 
-    def emphasis(self, index: list[int]) -> Tensor:
-        """[B, H, W, 1] weights: 1, and up to 1 + EMPHASIS around lips and eyes, where a viewer looks."""
+    def emphasis_weights(self, index: list[int]) -> Tensor:
+        """[B, H, W, 1] weights: 1, and up to 1 + EMPHASIS around lips and eyes, where viewers look."""
         size = self.dataset.size
         grid = torch.arange(size) + 0.5
         landmarks = self.landmarks[index]  # [B, 478, 2]
@@ -80,12 +82,12 @@ class Frames:
         return (1 + EMPHASIS * weight)[..., None].to(self.device)
 
     def aperture(self) -> Tensor:
-        """[T] opening of the mouth: inner-lip distance in face heights."""
+        """Opening of the mouth [T]: inner-lip distance in face heights."""
         opening = (self.landmarks[:, INNER_LIPS[0]] - self.landmarks[:, INNER_LIPS[1]]).norm(dim=-1)
         return opening / self._face_height()
 
     def lip_width(self) -> Tensor:
-        """[T] distance of the mouth corners in face heights."""
+        """Distance of the mouth corners [T] in face heights."""
         return (self.landmarks[:, MOUTH_CORNERS[0]] - self.landmarks[:, MOUTH_CORNERS[1]]).norm(dim=-1) / (
             self._face_height()
         )
@@ -94,12 +96,12 @@ class Frames:
         return (self.landmarks[:, FACE_ENDS[0]] - self.landmarks[:, FACE_ENDS[1]]).norm(dim=-1).clamp_min(1)
 
     def view_direction(self) -> Tensor:
-        """[T, 3] direction of the optical axis in the head's frame: head pose, seen from the head."""
+        """Optical axis in the head's frame [T, 3]: the head pose."""
         return self.world_to_camera[:, 2, :3]
 
 
-def rest_frames(frames: Frames, count: int = 24) -> Tensor:
-    """Frames with the mouth shut, the eyes open and the face near its median: the canonical expression."""
+def find_rest_frames(frames: DatasetFrames, count: int = 24) -> Tensor:
+    """Up to `count` frames with the mouth shut, eyes open and the face near its median: the canonical expression."""
     aperture, blink = frames.aperture(), frames.blink
     closed = (aperture <= aperture.quantile(0.25)) & (blink <= blink.quantile(0.6))
     candidates = closed.nonzero()[:, 0]
@@ -108,20 +110,20 @@ def rest_frames(frames: Frames, count: int = 24) -> Tensor:
     return candidates[distance.argsort()[:count]]
 
 
-def choose_pivots(frames: Frames, count: int, seed: int = 0) -> list[int]:
-    """Frames that cover mouth, expression, blink and pose: the extremes first, then k-means++ (D^2) draws.
+def choose_pivots(frames: DatasetFrames, count: int, seed: int = 0) -> list[int]:
+    """Frames that cover mouth, expression, blink and pose: the extremes first, then k-means++ (D²) draws.
 
     Returns at most `count` sorted frame numbers, the rest frame among them.
     """
     columns = torch.cat(
         [
-            _principal(frames.expression, 10),
+            _principal_components(frames.expression, 10),
             2 * _whiten(torch.stack([frames.aperture(), frames.lip_width(), frames.blink], dim=-1)),
             1.5 * _whiten(frames.view_direction()[:, :2]),
         ],
         dim=-1,
     )
-    chosen = [int(rest_frames(frames, 1)[0])]
+    chosen = [int(find_rest_frames(frames, 1)[0])]
     for column in columns.T:
         chosen += [int(column.argmin()), int(column.argmax())]
     chosen = list(dict.fromkeys(chosen))[:count]
@@ -142,7 +144,7 @@ def _whiten(columns: Tensor) -> Tensor:
     return (columns - columns.mean(dim=0)) / columns.std(dim=0).clamp_min(1e-6)
 
 
-def _principal(columns: Tensor, count: int) -> Tensor:
+def _principal_components(columns: Tensor, count: int) -> Tensor:
     """The first principal components, in units of the first one's standard deviation."""
     centred = columns - columns.mean(dim=0)
     _, _, directions = torch.linalg.svd(centred[:: max(1, len(centred) // 4000)], full_matrices=False)

@@ -1,8 +1,8 @@
-"""Stage I, inversion: the anchor w_can, pivots w_t of chosen frames, then a latent for every frame; G is frozen.
+"""Stage I, inversion: the anchor w_can, pivots w_t of selected frames, then a latent for every frame; G is frozen.
 
     w_t = w_can + w_std * deviation_t
 
-The prior holds w: |w| stays small, deviations stay close to the tracked expression. Cameras of the chosen frames are
+Regularisation: |w| stays small and deviations stay close to the tracked expression. Cameras of the selected frames are
 refined with the identity, as rigid motions of the splats.
 """
 
@@ -14,29 +14,29 @@ import torch
 from torch import Tensor, nn
 
 from dgtalker.head.generator import Generator
-from dgtalker.head.splats import moved
+from dgtalker.head.splats import apply_pose
 from dgtalker.metrics.image_loss import ssim_map
-from dgtalker.navigation.losses import reconstruction
-from dgtalker.training.identity.frames import Frames, Pictures, choose_pivots, rest_frames
-from dgtalker.training.stage import Shuffle, Stage
+from dgtalker.navigation.losses import reconstruction_loss
+from dgtalker.training.identity.frames import DatasetFrames, TargetPictures, choose_pivots, find_rest_frames
+from dgtalker.training.stage import ShuffledIndices, Stage
 
 MAX_LATENT = 5.0  # standard deviations from the mean latent (OTAvatar's clamp)
-MAX_TRACKED = 4.0  # standard deviations: a tracked expression beyond is a tracking error
+MAX_TRACKED = 4.0  # standard deviations; tracked expressions beyond this are tracking errors
 
 
 @dataclass(frozen=True)
 class InversionConfig:
     """Inversion of a tracked clip."""
 
-    frames: int = 128  # pivots: frames that cover pose, mouth and blink
+    frames: int = 128  # pivots, chosen to cover pose, mouth and blink
     minutes: float = 3.0  # budget of the pivots
     max_steps: int = 4000
-    batch: int = 2  # frames a step
-    rate: float = 0.03  # of latents, in standard deviations
-    rate_pose: float = 3e-4  # of camera refinements, radians and decimetres
+    batch: int = 2  # frames per step
+    rate: float = 0.03  # learning rate of latents, in standard deviations
+    rate_pose: float = 3e-4  # learning rate of camera refinements, radians and decimetres
     prior_weight: float = 1e-3  # pull of w_can towards the mean head
     expression_weight: float = 2e-3  # pull of deviations towards the tracked expression
-    other_weight: float = 3e-2  # the same outside the expression coordinates: identity must not wobble
+    other_weight: float = 3e-2  # the same for all other coordinates: the identity must not change between frames
     ssim_weight: float = 0.1
     alpha_weight: float = 0.3
 
@@ -50,25 +50,25 @@ class AllFramesConfig:
     max_steps: int = 4000
     batch: int = 2
     rate: float = 2e-3
-    ridge: float = 0.03  # of the first guess, relative to the features' variance
-    decay: float = 1e-3  # pull towards the first guess
+    ridge: float = 0.03  # of the initial map, relative to the features' variance
+    decay: float = 1e-3  # pull towards the initial map
 
 
 class Pivots(nn.Module):
-    """The anchor, and per chosen frame a deviation from it and a refinement of its camera."""
+    """The anchor and, per pivot frame, a deviation from it and a refinement of its camera."""
 
     def __init__(self, w_can: Tensor, w_std: Tensor, index: list[int], deviation: Tensor):
-        """w_can, w_std [W]; frame numbers [F]; deviation [F, W] in standard deviations."""
+        """Start from w_can, w_std [W], frame numbers index [F] and deviation [F, W] in standard deviations."""
         super().__init__()
         self.w_can = nn.Parameter(w_can.clone())
         self.deviation = nn.Parameter(deviation.clone())
         self.pose = nn.Parameter(torch.zeros(len(index), 6))  # rotation vector (radians), translation (dm)
         self.register_buffer("w_std", w_std.clone())
         self.register_buffer("index", torch.tensor(index))
-        self.register_buffer("tracked", deviation.clone())  # where the deviations started
+        self.register_buffer("tracked", deviation.clone())  # initial deviations
 
     def latents(self, rows: list[int]) -> Tensor:
-        """w of pivots, [B, W]."""
+        """Latents w of pivots [B, W]."""
         return self.w_can + self.w_std * self.deviation[rows]
 
     @staticmethod
@@ -79,9 +79,9 @@ class Pivots(nn.Module):
         return pivots
 
 
-def tracked_deviation(generator: Generator, frames: Frames, index: list[int] | Tensor) -> Tensor:
-    """[B, W] tracked expression of frames relative to the rest frames', in whitened latent units."""
-    rest = frames.expression[rest_frames(frames)].mean(dim=0)
+def tracked_deviation(generator: Generator, frames: DatasetFrames, index: list[int] | Tensor) -> Tensor:
+    """Tracked expression of frames minus that of the rest frames, [B, W] in whitened latent units."""
+    rest = frames.expression[find_rest_frames(frames)].mean(dim=0)
     device = generator.w_mean.device
     step = generator.w_from_geometry(expression=frames.expression[index].to(device)) - generator.w_from_geometry(
         expression=rest.to(device)
@@ -89,11 +89,11 @@ def tracked_deviation(generator: Generator, frames: Frames, index: list[int] | T
     return (step / generator.w_std).clamp(-MAX_TRACKED, MAX_TRACKED)
 
 
-def initial_pivots(generator: Generator, frames: Frames, config: InversionConfig, seed: int = 0) -> Pivots:
+def initial_pivots(generator: Generator, frames: DatasetFrames, config: InversionConfig, seed: int = 0) -> Pivots:
     """Tracked shape and rest expression as anchor, tracked expressions as deviations."""
     index = choose_pivots(frames, config.frames, seed)
     shape = frames.dataset.shape
-    rest = frames.expression[rest_frames(frames)].mean(dim=0)
+    rest = frames.expression[find_rest_frames(frames)].mean(dim=0)
     device = generator.w_mean.device
     w_can = generator.w_from_geometry(shape.to(device), rest.to(device))
     reach = MAX_LATENT * generator.w_std
@@ -101,11 +101,11 @@ def initial_pivots(generator: Generator, frames: Frames, config: InversionConfig
     return Pivots(w_can, generator.w_std, index, tracked_deviation(generator, frames, index)).to(device)
 
 
-def invert(generator: Generator, frames: Frames, config: InversionConfig, stage: Stage) -> Pivots:
-    """Fit anchor, deviations and cameras of the pivots to their pictures; the generator stays as it is."""
+def invert_pivots(generator: Generator, frames: DatasetFrames, config: InversionConfig, stage: Stage) -> Pivots:
+    """Fit anchor, deviations and cameras of the pivots to their pictures; the generator is not changed."""
     generator.requires_grad_(False)
     pivots = initial_pivots(generator, frames, config, stage.seed)
-    order = Shuffle(len(pivots.index), stage.seed)
+    order = ShuffledIndices(len(pivots.index), stage.seed)
     expression = torch.zeros_like(generator.w_mean)
     expression[generator.slices["expression"]] = 1
     stiffness = config.expression_weight * expression + config.other_weight * (1 - expression)
@@ -114,8 +114,8 @@ def invert(generator: Generator, frames: Frames, config: InversionConfig, stage:
         rows = order.next_indices(config.batch)
         picture = photometric_loss(generator, pivots, frames, rows, config, stage)
         prior = (((pivots.w_can - generator.w_mean) / generator.w_std).square()).mean()
-        leave = (stiffness * (pivots.deviation[rows] - pivots.tracked[rows]).square()).mean()
-        return {"loss": picture + config.prior_weight * prior + leave, "picture": picture, "prior": prior}
+        drift = (stiffness * (pivots.deviation[rows] - pivots.tracked[rows]).square()).mean()
+        return {"loss": picture + config.prior_weight * prior + drift, "picture": picture, "prior": prior}
 
     @torch.no_grad()
     def clamp() -> None:
@@ -134,36 +134,38 @@ def invert(generator: Generator, frames: Frames, config: InversionConfig, stage:
 
 
 def photometric_loss(
-    generator: Generator, pivots: Pivots, frames: Frames, rows: list[int], config: InversionConfig, stage: Stage
+    generator: Generator, pivots: Pivots, frames: DatasetFrames, rows: list[int], config: InversionConfig, stage: Stage
 ) -> Tensor:
     """Mean picture loss of pivots `rows` through the generator."""
     index = pivots.index[rows].tolist()
-    splats, pictures, cameras = generator(pivots.latents(rows)), frames.pictures(index), frames.camera(index)
+    splats, pictures, cameras = generator(pivots.latents(rows)), frames.read_targets(index), frames.cameras(index)
     losses = []
     for b, row in enumerate(rows):
-        image, alpha = stage.render(moved(splats[b], pivots.pose[row]), cameras[b : b + 1])
-        losses.append(picture_loss(image, alpha, _one(pictures, b), config.ssim_weight, config.alpha_weight))
+        image, alpha = stage.render(apply_pose(splats[b], pivots.pose[row]), cameras[b : b + 1])
+        losses.append(picture_loss(image, alpha, _select_picture(pictures, b), config.ssim_weight, config.alpha_weight))
     return torch.stack(losses).mean()
 
 
-def picture_loss(image: Tensor, alpha: Tensor, truth: Pictures, ssim_weight: float, alpha_weight: float) -> Tensor:
-    """Emphasised L1 and gradient loss, structural similarity and the silhouette's L1."""
-    loss = reconstruction(image, truth.image, truth.emphasis)
-    if ssim_weight:  # on grey: structure needs no colour, and it is the loss's dearest part
+def picture_loss(
+    image: Tensor, alpha: Tensor, truth: TargetPictures, ssim_weight: float, alpha_weight: float
+) -> Tensor:
+    """Weighted L1 and gradient loss, SSIM, and L1 of the silhouette."""
+    loss = reconstruction_loss(image, truth.image, truth.emphasis)
+    if ssim_weight:  # on grey: SSIM is the most expensive term
         grey, true_grey = (picture.mean(dim=-1, keepdim=True) for picture in (image, truth.image))
         loss = loss + ssim_weight * (1 - ssim_map(grey, true_grey).mean())
     return loss + alpha_weight * (alpha - truth.alpha).abs().mean()
 
 
-def _one(pictures: Pictures, b: int) -> Pictures:
-    return Pictures(pictures.image[b : b + 1], pictures.alpha[b : b + 1], pictures.emphasis[b : b + 1])
+def _select_picture(pictures: TargetPictures, b: int) -> TargetPictures:
+    return TargetPictures(pictures.image[b : b + 1], pictures.alpha[b : b + 1], pictures.emphasis[b : b + 1])
 
 
 # ---- a latent for every frame ----
 
 
-def tracking_features(frames: Frames) -> Tensor:
-    """[T, 107] what tracking says about each frame, whitened: expression, scores, blink, lip opening and width."""
+def tracking_features(frames: DatasetFrames) -> Tensor:
+    """Tracking results of each frame, whitened, [T, 107]: expression, scores, blink, lip opening and width."""
     columns = torch.cat(
         [
             frames.expression,
@@ -177,12 +179,17 @@ def tracking_features(frames: Frames) -> Tensor:
 
 
 def fit_all_frames(
-    generator: Generator, pivots: Pivots, frames: Frames, config: AllFramesConfig, stage: Stage, losses: InversionConfig
+    generator: Generator,
+    pivots: Pivots,
+    frames: DatasetFrames,
+    config: AllFramesConfig,
+    stage: Stage,
+    losses: InversionConfig,
 ) -> Tensor:
-    """Deviations [T, W] of all frames: basis of the pivots' deviations times a linear map of the tracking features.
+    """Deviations [T, W] of all frames: a linear map of the tracking features onto the basis of the pivots' deviations.
 
     The map starts as ridge regression on the pivots and is then refined photometrically on random frames (amortised
-    inversion); the generator stays as it is.
+    inversion); the generator is not changed.
     """
     generator.requires_grad_(False)
     device = pivots.w_can.device
@@ -194,30 +201,30 @@ def fit_all_frames(
     x, y = features[pivots.index], pivots.deviation @ basis.T
     penalty = config.ridge * len(x) * torch.eye(x.shape[1], device=device)
     penalty[-1, -1] = 1e-6  # the constant is free
-    first = torch.linalg.solve(x.T @ x + penalty, x.T @ y)  # [features, r]
-    change = nn.Parameter(torch.zeros_like(first))  # in units of each component's rms
-    order = Shuffle(len(frames), stage.seed + 1)
+    initial_map = torch.linalg.solve(x.T @ x + penalty, x.T @ y)  # [features, r]
+    map_change = nn.Parameter(torch.zeros_like(initial_map))  # in units of each component's rms
+    order = ShuffledIndices(len(frames), stage.seed + 1)
 
     def deviations(index: list[int] | Tensor) -> Tensor:
-        return (features[index] @ (first + change * spread)) @ basis
+        return (features[index] @ (initial_map + map_change * spread)) @ basis
 
     def step(number: int, fraction: float) -> dict[str, Tensor]:
         index = order.next_indices(config.batch)
         splats = generator(pivots.w_can + pivots.w_std * deviations(index))
-        pictures, cameras = frames.pictures(index), frames.camera(index)
+        pictures, cameras = frames.read_targets(index), frames.cameras(index)
         picture = torch.stack(
             [
                 picture_loss(
                     *stage.render(splats[b], cameras[b : b + 1]),
-                    _one(pictures, b),
+                    _select_picture(pictures, b),
                     losses.ssim_weight,
                     losses.alpha_weight,
                 )
                 for b in range(len(index))
             ]
         ).mean()
-        return {"loss": picture + config.decay * change.square().sum(), "picture": picture}
+        return {"loss": picture + config.decay * map_change.square().sum(), "picture": picture}
 
-    stage.optimise([{"params": [change], "lr": config.rate}], step, config.minutes, config.max_steps)
+    stage.optimise([{"params": [map_change], "lr": config.rate}], step, config.minutes, config.max_steps)
     with torch.no_grad():
         return deviations(torch.arange(len(frames))).clamp(-MAX_LATENT, MAX_LATENT)

@@ -1,12 +1,12 @@
 """Stage T, pivotal tuning (PTI, Roich et al. 2021): the generator learns this person on the pivots.
 
-Three things keep the rest of the head as the prior has it:
-* locality: for random latents near the anchor, splats that no pivot shows stay as the old generator paints them, and
-  all splats keep answering to a change of the latent as they did;
-* the silhouette from the side stays the old one's;
-* neighbouring texels move together, so that a face fitted from the front does not fall apart when seen from the side.
-Unseen colours follow the seen ones near them, so that hair and skin go on round the head; at the end what no pivot
-shows, or shows aslant only, is settled (settling.py).
+Three regularisers keep the rest of the head as in the prior:
+* locality: for random latents near the anchor, splats that no pivot shows keep the attributes of the old generator, and
+  all splats keep their response to a change of the latent;
+* silhouette: the alpha of side views stays that of the old generator;
+* smoothness: neighbouring texels move together, so that a face fitted from the front keeps its shape from the side.
+Colours of unseen splats follow the seen ones near them, so that hair and skin continue round the head. At the end,
+splats that the pivots do not show, or only at a grazing angle, are regularised (unseen_regions.py).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from torch import Tensor
 from dgtalker.camera import Camera, orbit_camera
 from dgtalker.gaussians import Gaussians
 from dgtalker.head.generator import Generator
-from dgtalker.head.splats import visibility
-from dgtalker.training.identity.frames import Frames
+from dgtalker.head.splats import measure_visibility
+from dgtalker.training.identity.frames import DatasetFrames
 from dgtalker.training.identity.inversion import InversionConfig, Pivots, photometric_loss
-from dgtalker.training.identity.regularisation import regularise_grazing_colors, restore_unseen
-from dgtalker.training.stage import Shuffle, Stage
+from dgtalker.training.identity.unseen_regions import regularise_grazing_colors, restore_unseen
+from dgtalker.training.stage import ShuffledIndices, Stage
 
 # Parameters of the generator by learning rate, relative to TuningConfig.rate.
 RATES = {
@@ -37,14 +37,14 @@ RATES = {
     "hair_basis": 0.1,
     "synthesis": 0.1,
 }
-FAST_SPLATS = 16000  # of a fast head; smaller ones show fewer pixels each
+FAST_SPLATS = 16000  # of a "fast" head; more splats cover fewer pixels each
 
 # What counts as one unit of change of an attribute in the locality term.
 UNITS = {"means": 0.03, "log_scales": 0.3, "axis_angles": 0.3, "logit_opacities": 1.0, "colors": 0.1}
 
-# Cosines to the view: more edge-on than the first, a splat shows the rim of the matte rather than itself; beyond the
-# second it is trusted. SQUARE: the same for its colour alone, into which a rim's background bleeds further.
-GRAZING, SQUARE = (0.15, 0.45), (0.45, 0.9)
+# Cosines between normal and view direction: below the first a splat is seen edge-on and counts as unseen, above the
+# second it counts in full. FRONTAL: the same for colour alone, into which the background bleeds further.
+GRAZING, FRONTAL = (0.15, 0.45), (0.45, 0.9)
 
 
 @dataclass(frozen=True)
@@ -53,25 +53,30 @@ class TuningConfig:
 
     minutes: float = 8.0
     max_steps: int = 6000
-    batch: int = 2  # pivots a step
-    rate: float = 5e-3  # of colours; the others follow RATES
+    batch: int = 2  # pivots per step
+    rate: float = 5e-3  # learning rate of colours; the others follow RATES
     rate_pivots: float = 5e-3
     rate_pose: float = 1e-4
-    locality: bool = True  # False only to show what it is for
-    locality_every: int = 4  # steps between locality terms, each weighted up by this
+    locality: bool = True  # all regularisers; False for comparison only
+    locality_every: int = 4  # steps between locality terms; each is weighted by this number
     locality_unseen: float = 0.1  # weight of unseen splats' own attributes
-    locality_response: float = 0.02  # weight of the answer to latent changes, all splats
+    locality_response: float = 0.02  # weight of the response to latent changes, all splats
     silhouette: float = 0.3  # weight of the side views' alpha
     smoothness: float = 2.0  # weight of neighbouring texels' difference in motion, per decimetre
-    radius: float = 1.0  # reach of random latents around the anchor, standard deviations
-    visible: float = 1.0  # pixels' worth of blending that makes a splat fully seen
-    harmonise_every: int = 100  # steps between updates of the colours asked of unseen splats
+    radius: float = 1.0  # of random latents around the anchor, standard deviations
+    visible: float = 1.0  # sum of blending weights over pixels that makes a splat fully seen
+    harmonise_every: int = 100  # steps between updates of the target colours of unseen splats
 
 
-def tune(
-    generator: Generator, pivots: Pivots, frames: Frames, config: TuningConfig, stage: Stage, losses: InversionConfig
+def tune_generator(
+    generator: Generator,
+    pivots: Pivots,
+    frames: DatasetFrames,
+    config: TuningConfig,
+    stage: Stage,
+    losses: InversionConfig,
 ) -> Generator:
-    """Fine-tune generator and pivots in place; returns the generator, frozen: the personalised generator."""
+    """Fine-tune generator and pivots in place; returns the personalised generator, frozen."""
     old = copy.deepcopy(generator).requires_grad_(False)
     groups = _parameter_groups(generator, config)
     pivots.requires_grad_(True)
@@ -80,33 +85,33 @@ def tune(
         {"params": [pivots.pose], "lr": config.rate_pose},
     ]
     seen = pivot_visibility(generator, pivots, frames, config, stage)
-    locality = Locality(old, pivots, seen, config, stage) if config.locality else None
-    order = Shuffle(len(pivots.index), stage.seed + 2)
+    locality = LocalityRegulariser(old, pivots, seen, config, stage) if config.locality else None
+    order = ShuffledIndices(len(pivots.index), stage.seed + 2)
 
     def step(number: int, fraction: float) -> dict[str, Tensor]:
         picture = photometric_loss(generator, pivots, frames, order.next_indices(config.batch), losses, stage)
         parts = {"picture": picture, "loss": picture}
         if locality is not None and number % config.locality_every == 0:
             if number % config.harmonise_every == 0:
-                locality.harmonise(generator, pivots.w_can.detach())
+                locality.update_color_targets(generator, pivots.w_can.detach())
             near = locality(generator, pivots.w_can.detach())
             parts = {**parts, "locality": near, "loss": picture + config.locality_every * near}
         if locality is not None:
-            parts["loss"] = parts["loss"] + config.smoothness * locality.roughness(generator)
+            parts["loss"] = parts["loss"] + config.smoothness * locality.motion_roughness(generator)
         return parts
 
-    def centre() -> None:
+    def centre_poses() -> None:
         with torch.no_grad():
             pivots.pose.sub_(pivots.pose.mean(dim=0))
 
-    stage.optimise(groups, step, config.minutes, config.max_steps, centre)
+    stage.optimise(groups, step, config.minutes, config.max_steps, centre_poses)
     pivots.requires_grad_(False)
     if config.locality:
         seen = pivot_visibility(generator, pivots, frames, config, stage)
         smaller = replace(config, visible=config.visible * min(1.0, FAST_SPLATS / len(seen)))
-        square = pivot_visibility(generator, pivots, frames, smaller, stage, SQUARE)
+        frontal = pivot_visibility(generator, pivots, frames, smaller, stage, FRONTAL)
         restore_unseen(generator, old, pivots.w_can.detach(), seen)
-        regularise_grazing_colors(generator, pivots.w_can.detach(), square)
+        regularise_grazing_colors(generator, pivots.w_can.detach(), frontal)
     return generator.requires_grad_(False).eval()
 
 
@@ -114,7 +119,7 @@ def _parameter_groups(generator: Generator, config: TuningConfig) -> list[dict]:
     groups = []
     for name, parameter in generator.named_parameters():
         rate = next((rate for prefix, rate in RATES.items() if name.split(".")[0] == prefix), None)
-        parameter.requires_grad_(rate is not None)  # the mapping network plays no part here
+        parameter.requires_grad_(rate is not None)  # the mapping network is not used here
         if rate is not None:
             groups.append({"params": [parameter], "lr": config.rate * rate})
     return groups
@@ -124,48 +129,49 @@ def _parameter_groups(generator: Generator, config: TuningConfig) -> list[dict]:
 def pivot_visibility(
     generator: Generator,
     pivots: Pivots,
-    frames: Frames,
+    frames: DatasetFrames,
     config: TuningConfig,
     stage: Stage,
     grazing: tuple[float, float] = GRAZING,
     views: int = 12,
 ) -> Tensor:
-    """[N] in [0, 1]: how well the pivots show each splat, over a spread of them.
+    """How well the pivots show each splat, [N] in 0..1: the maximum over `views` of them.
 
     grazing: cosines to the view from which a splat begins to count, and counts in full.
     """
     rows = torch.linspace(0, len(pivots.index) - 1, min(views, len(pivots.index))).round().long().tolist()
-    most = None
+    most = torch.zeros_like(generator.texel_part, dtype=pivots.w_can.dtype)
     for row in rows:
         splats = generator(pivots.latents([row]))[0]
-        cameras = frames.camera(pivots.index[[row]].tolist())
+        cameras = frames.cameras(pivots.index[[row]].tolist())
         with torch.enable_grad():
-            weight = visibility(splats, cameras, stage.render)
-        weight = weight * ((facing(splats, cameras) - grazing[0]) / (grazing[1] - grazing[0])).clamp(0, 1)
-        most = weight if most is None else torch.maximum(most, weight)
+            weight = measure_visibility(splats, cameras, stage.render)
+        weight = weight * ((view_cosines(splats, cameras) - grazing[0]) / (grazing[1] - grazing[0])).clamp(0, 1)
+        most = torch.maximum(most, weight)
     return (most / config.visible).clamp(0, 1)
 
 
-def facing(splats: Gaussians, cameras: Camera) -> Tensor:
-    """[N] cosine between each splat's normal, its third axis, and the direction to the first camera."""
+def view_cosines(splats: Gaussians, cameras: Camera) -> Tensor:
+    """Cosine [N] between each splat's normal, its third axis, and the direction to the first camera."""
     w, x, y, z = torch.nn.functional.normalize(splats.quats, dim=-1).unbind(-1)
     normal = torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], dim=-1)
     return (normal * torch.nn.functional.normalize(cameras.position[0] - splats.means, dim=-1)).sum(dim=-1)
 
 
-class Locality:
-    """The locality regulariser: the tuned generator against the old one, away from the pivots' evidence."""
+class LocalityRegulariser:
+    """Keeps the tuned generator close to the old one where the pivots give no evidence."""
 
     def __init__(self, old: Generator, pivots: Pivots, seen: Tensor, config: TuningConfig, stage: Stage):
         self.old, self.config, self.stage = old, config, stage
         self.seen = seen  # [N]
-        self.spread = pivots.deviation.detach().std(dim=0) + 0.3  # [W] random latents follow what the pivots do
-        self.shift = torch.zeros(len(seen), 3, device=seen.device)  # colour change asked of unseen splats
-        self.draw = torch.Generator().manual_seed(stage.seed + 3)
-        self.first, self.second = texel_neighbours(old)
+        self.spread = pivots.deviation.detach().std(dim=0) + 0.3  # [W] of random latents, from that of the pivots
+        self.color_shift = torch.zeros(len(seen), 3, device=seen.device)  # target colour change of unseen splats
+        self.random = torch.Generator().manual_seed(stage.seed + 3)
+        self.first, self.second = find_texel_neighbours(old)
 
     def __call__(self, generator: Generator, w_can: Tensor) -> Tensor:
-        noise = torch.randn(len(w_can), generator=self.draw).to(w_can.device)
+        """Locality and silhouette loss at the anchor and one random latent near it."""
+        noise = torch.randn(len(w_can), generator=self.random).to(w_can.device)
         w = torch.stack([w_can, w_can + self.config.radius * self.old.w_std * self.spread * noise])
         with torch.no_grad():
             before = self.old.attributes(w)
@@ -175,33 +181,35 @@ class Locality:
             change = (after[name] - before[name]) / unit
             change = change if change.ndim == 3 else change[..., None]
             if name == "colors":
-                loss = loss + self._unseen(change - self.shift / unit, unseen)
+                loss = loss + self._unseen_loss(change - self.color_shift / unit, unseen)
             else:
-                loss = loss + self._unseen(change, unseen)
-            loss = loss + self.config.locality_response * robust(change[1] - change[0]).mean()
-        return loss + self.config.silhouette * self.silhouette(generator, after, before)
+                loss = loss + self._unseen_loss(change, unseen)
+            loss = loss + self.config.locality_response * huber(change[1] - change[0]).mean()
+        return loss + self.config.silhouette * self.silhouette_loss(generator, after, before)
 
-    def _unseen(self, change: Tensor, unseen: Tensor) -> Tensor:
-        return self.config.locality_unseen * (robust(change) * unseen[:, None]).mean()
+    def _unseen_loss(self, change: Tensor, unseen: Tensor) -> Tensor:
+        return self.config.locality_unseen * (huber(change) * unseen[:, None]).mean()
 
-    def silhouette(self, generator: Generator, after: dict[str, Tensor], before: dict[str, Tensor]) -> Tensor:
-        """L1 of the alpha of one random side view of the random latent, new against old."""
-        side = 1 if torch.rand((), generator=self.draw) < 0.5 else -1
-        yaw = side * (30 + 60 * float(torch.rand((), generator=self.draw)))
-        cameras = single(orbit_camera(yaw=yaw, size=128)).to(self.seen.device)
+    def silhouette_loss(self, generator: Generator, after: dict[str, Tensor], before: dict[str, Tensor]) -> Tensor:
+        """L1 between the alpha of tuned and old generator in one random side view of the random latent."""
+        side = 1 if torch.rand((), generator=self.random) < 0.5 else -1
+        yaw = side * (30 + 60 * float(torch.rand((), generator=self.random)))
+        cameras = Camera.stack([orbit_camera(yaw=yaw, size=128)]).to(self.seen.device)
         with torch.no_grad():
             _, wanted = self.stage.render(self.old.gaussians_from_attributes(before)[1], cameras)
         _, alpha = self.stage.render(generator.gaussians_from_attributes(after)[1], cameras)
         return (alpha - wanted).abs().mean()
 
-    def roughness(self, generator: Generator) -> Tensor:
-        """Mean difference of how neighbouring texels have moved since the old generator, decimetres."""
+    def motion_roughness(self, generator: Generator) -> Tensor:
+        """Mean difference between the motions of neighbouring texels since the old generator, decimetres."""
         motion = generator.offset_mean - self.old.offset_mean
         return (motion[self.first] - motion[self.second]).abs().mean()
 
     @torch.no_grad()
-    def harmonise(self, generator: Generator, w_can: Tensor, reach: float = 0.35, samples: int = 2000) -> None:
-        """Ask unseen splats to take on the mean colour change of seen splats of their kind nearby."""
+    def update_color_targets(
+        self, generator: Generator, w_can: Tensor, reach: float = 0.35, samples: int = 2000
+    ) -> None:
+        """Set the target colour change of unseen splats to the mean one of seen splats of their part nearby."""
         before, after = self.old.attributes(w_can[None]), generator.attributes(w_can[None])
         change, means = (after["colors"] - before["colors"])[0], before["means"][0]
         for part in self.old.texel_part.unique():
@@ -211,17 +219,17 @@ class Locality:
                 continue
             known = known[torch.linspace(0, len(known) - 1, min(samples, len(known))).long()]
             distance = torch.cdist(means[mine], means[known])
-            weight = (-(distance.square()) / (2 * reach**2)).exp() + 1e-4  # far from everything: the mean of all
-            self.shift[mine] = weight @ change[known] / weight.sum(dim=1, keepdim=True)
+            weight = (-(distance.square()) / (2 * reach**2)).exp() + 1e-4  # far from all of them: their plain mean
+            self.color_shift[mine] = weight @ change[known] / weight.sum(dim=1, keepdim=True)
 
 
-def robust(change: Tensor) -> Tensor:
-    """Square near zero, linear beyond one unit: single texels may differ."""
+def huber(change: Tensor) -> Tensor:
+    """Huber loss per element: quadratic up to one unit, linear beyond, so that single texels may differ."""
     return torch.nn.functional.huber_loss(change, torch.zeros_like(change), reduction="none")
 
 
-def texel_neighbours(generator: Generator) -> tuple[Tensor, Tensor]:
-    """Pairs of splats whose texels touch in the UV map and belong to one part: two index tensors [M]."""
+def find_texel_neighbours(generator: Generator) -> tuple[Tensor, Tensor]:
+    """Pairs of splats of one part whose texels are neighbours in the UV map: two index tensors [M]."""
     size = generator.config.map_size
     table = torch.full((size * size,), -1, dtype=torch.long, device=generator.texel_index.device)
     table[generator.texel_index] = torch.arange(len(generator.texel_index), device=table.device)
@@ -236,8 +244,3 @@ def texel_neighbours(generator: Generator) -> tuple[Tensor, Tensor]:
     pairs = pairs[:, (pairs >= 0).all(dim=0)]
     pairs = pairs[:, generator.texel_part[pairs[0]] == generator.texel_part[pairs[1]]]
     return pairs[0], pairs[1]
-
-
-def single(camera: Camera) -> Camera:
-    """One camera as a batch of one."""
-    return Camera.stack([camera])

@@ -9,7 +9,7 @@ import torch
 
 from dgtalker.errors import UserError
 from dgtalker.head.generator import GeneratorConfig
-from dgtalker.people.cache import PeopleConfig
+from dgtalker.people.target_cache import PeopleConfig
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class PriorConfig:
 
     @staticmethod
     def preset(name: str, output: Path, size: str | None = None, **changes) -> PriorConfig:
-        """ "cpu" (an hour or two on two cores) or "gpu", with a generator of `size` "fast" or "full".
+        """Settings called "cpu" (an hour or two on two cores) or "gpu", with a generator of `size` "fast" or "full".
 
-        Without a size: fast on a CPU, full on a GPU.
+        Without a size: fast for cpu, full for gpu.
         """
         sizes = {
             ("cpu", "fast"): {},

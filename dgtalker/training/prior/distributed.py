@@ -19,7 +19,7 @@ from torch import Tensor
 from dgtalker.errors import UserError
 from dgtalker.resumable import TrainingStopped
 
-PATIENCE = timedelta(days=1)  # the others wait for the first one while it makes people
+GROUP_TIMEOUT = timedelta(days=1)  # the others wait for the first one while it makes people
 
 
 def world_size() -> int:
@@ -27,7 +27,7 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def share_cores() -> None:
+def split_cores() -> None:
     """Give the renderer's threads of each process their part of the machine; before numba is imported.
 
     torch's own threads are torchrun's affair (it sets OMP_NUM_THREADS).
@@ -37,7 +37,7 @@ def share_cores() -> None:
         os.environ.setdefault("NUMBA_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // local)))
 
 
-class Ranks:
+class ProcessGroup:
     """This process among the others; use as a context manager.
 
     Attributes:
@@ -55,10 +55,10 @@ class Ranks:
             torch.cuda.set_device(local)
             self.device = f"cuda:{local}"
 
-    def __enter__(self) -> Ranks:
+    def __enter__(self) -> ProcessGroup:
         if self.world > 1:
             backend = "gloo" if self.device == "cpu" else "cpu:gloo,cuda:nccl"
-            dist.init_process_group(backend, timeout=PATIENCE)
+            dist.init_process_group(backend, timeout=GROUP_TIMEOUT)
         return self
 
     def __exit__(self, *_) -> None:
@@ -66,15 +66,15 @@ class Ranks:
             dist.destroy_process_group()
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """True for the process that decides and writes."""
         return self.rank == 0
 
-    def mine(self, batch: Sequence) -> Sequence:
+    def take_share(self, batch: Sequence) -> Sequence:
         """This process's items of a global batch; none, if it has fewer items than there are processes."""
         return batch[self.rank :: self.world]
 
-    def agree(self, *decisions: float) -> list[float]:
+    def broadcast_numbers(self, *decisions: float) -> list[float]:
         """The first process's numbers, everywhere."""
         if self.world == 1:
             return list(decisions)
@@ -82,13 +82,13 @@ class Ranks:
         dist.broadcast(told, 0)
         return told.tolist()
 
-    def first_only(self, work: Callable[[], object]) -> None:
+    def run_on_first(self, work: Callable[[], object]) -> None:
         """Let the first process do something alone; the others wait, and fail if it failed.
 
         Raises whatever `work` raised; elsewhere TrainingStopped or UserError with the same sentence.
         """
         error: BaseException | None = None
-        if self.first:
+        if self.is_first:
             try:
                 work()
             except BaseException as caught:  # told to the others before it goes on its way
@@ -120,7 +120,7 @@ class Ranks:
         for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
             parameter.grad.copy_(part.view_as(parameter))
 
-    def total(self, values: Mapping[str, float | Tensor]) -> dict[str, float]:
+    def sum_by_name(self, values: Mapping[str, float | Tensor]) -> dict[str, float]:
         """Sums over processes, by name, of what each of them has."""
         here = {name: float(value) for name, value in values.items()}
         if self.world == 1:

@@ -9,11 +9,15 @@ import torch
 from torch import Tensor
 
 from dgtalker.head.generator import Generator, footprint_log_scales, texel_steps
-from dgtalker.people.cache import TexelTargets
+from dgtalker.people.target_cache import TexelTargets
 
 OFFSET_SCALE = 10.0  # one decimetre of hair offset weighs as much as ten units of logit opacity in the hair PCA
-HAIR = (OFFSET_SCALE,) * 3 + (1.0, 1.0, 1.0)  # weights of a hair texel's features: offset, logit opacity, log-scales
-VISIBLE = 0.1  # hair of less opacity has no colour or place worth learning
+HAIR_WEIGHTS = (OFFSET_SCALE,) * 3 + (
+    1.0,
+    1.0,
+    1.0,
+)  # weights of a hair texel's features: offset, logit opacity, log-scales
+MIN_VISIBLE = 0.1  # hair of less opacity has no colour or place worth learning
 
 
 @dataclass
@@ -62,7 +66,7 @@ def fit_linear_path(
     hair = generator.hair_texels
     opacity = torch.stack([p.opacity for p in people]).float() / 255  # [P,N]
     color = torch.stack([p.color for p in people]).float() / 255  # [P,N,3]
-    seen = (opacity[:, hair] > VISIBLE).float()[..., None]  # [P,H,1]
+    seen = (opacity[:, hair] > MIN_VISIBLE).float()[..., None]  # [P,H,1]
     footprint = generator.log_scale_mean[:, :2].clone()
     size = generator.config.map_size
     rowcol = torch.stack([generator.texel_index // size, generator.texel_index % size], 1)
@@ -81,9 +85,9 @@ def fit_linear_path(
 
     generator.expression_std.copy_(expressions.std(0).clamp_min(0.1))
     generator.color_mean.copy_(color_mean.unflatten(0, (-1, 3)))
-    generator.color_basis.copy_(generator.coarse.average(color_basis.unflatten(1, (-1, 3))))
-    weights = torch.tensor(HAIR)
-    generator.hair_basis.copy_(generator.coarse.average(hair_basis.unflatten(1, (-1, 6)) / weights, "hair"))
+    generator.color_basis.copy_(generator.uv_pyramid.downsample(color_basis.unflatten(1, (-1, 3))))
+    weights = torch.tensor(HAIR_WEIGHTS)
+    generator.hair_basis.copy_(generator.uv_pyramid.downsample(hair_basis.unflatten(1, (-1, 6)) / weights, "hair"))
     shell = hair_mean.unflatten(0, (-1, 6)) / weights
     bound = generator.offset_bound
     generator.offset_mean.copy_(offsets.mean(0).clamp(-bound, bound))
@@ -138,7 +142,7 @@ def _measure(
     frames, _, stretch = generator.surface.frames(vertices)
     positions = person.positions[0].float()
     gap = positions - generator.surface.positions(vertices)[0]
-    seen = person.opacity.float() / 255 > VISIBLE
+    seen = person.opacity.float() / 255 > MIN_VISIBLE
     wanted = footprint_log_scales(positions, frames[0], steps, seen)[:, :2]
     grown = (wanted - footprint - stretch[0]).clamp(-0.5, 1.0)
     grown = torch.where(seen[:, None], grown, 0.0)[generator.hair_texels]
@@ -156,7 +160,7 @@ def _features(
     hair = generator.hair_texels
     color = person.color.float() / 255
     opacity = person.opacity.float()[hair] / 255
-    seen = (opacity > VISIBLE)[:, None]
+    seen = (opacity > MIN_VISIBLE)[:, None]
     # Where the person has no hair, the colour of the hair they have elsewhere, else the population's.
     own = (color[hair] * seen).sum(0) / seen.sum() if seen.sum() > 20 else hair_color
     color = color.index_copy(0, hair, torch.where(seen, color[hair], own))

@@ -25,18 +25,18 @@ def uv_loss(
     place = ((attributes["means"] - positions) * seen).abs().mean() * 20
     paint = ((attributes["colors"] - color) * seen).abs().mean()
     clear = F.binary_cross_entropy_with_logits(attributes["logit_opacities"], opacity) * 0.2
-    small = residual_size(generator, attributes)
+    small = residual_penalty(generator, attributes)
     return {"loss": place + paint + clear + small, "place": place, "paint": paint, "clear": clear}
 
 
-def residual_size(generator: Generator, attributes: dict[str, Tensor]) -> Tensor:
+def residual_penalty(generator: Generator, attributes: dict[str, Tensor]) -> Tensor:
     """Mean square of the residuals relative to their bounds: the convolutions add only what they must."""
     offset = (attributes["residual_offset"] / generator.offset_bound).square().mean()
     others = sum(attributes[f"residual_{n}"].square().mean() for n in ("color", "log_scale", "axis_angle"))
     return 0.02 * offset + 0.005 * others
 
 
-class SmoothnessPairs:
+class TotalVariation:
     """Texels that are neighbours in the map and on the surface, for total variation."""
 
     def __init__(self, generator: Generator, reach: float = 0.15):
@@ -62,7 +62,9 @@ class SmoothnessPairs:
         return (values[..., self.a, :] - values[..., self.b, :]).abs().mean()
 
 
-def regularisers(generator: Generator, attributes: dict[str, Tensor], pairs: SmoothnessPairs) -> dict[str, Tensor]:
+def regularisation_losses(
+    generator: Generator, attributes: dict[str, Tensor], pairs: TotalVariation
+) -> dict[str, Tensor]:
     """Terms of the image stage, already weighted."""
     log_scales, logits = attributes["log_scales"], attributes["logit_opacities"]
     size = F.relu(log_scales - MAX_SCALE).square().mean() + F.relu(MIN_SCALE - log_scales).square().mean()
@@ -83,5 +85,5 @@ def regularisers(generator: Generator, attributes: dict[str, Tensor], pairs: Smo
         "size": size + 0.1 * needle,
         "rough": rough,
         "opacity": undecided + hole,
-        "small": residual_size(generator, attributes),
+        "small": residual_penalty(generator, attributes),
     }

@@ -21,7 +21,7 @@ def train_mapping(
     draw_expression: Callable[[np.random.Generator], np.ndarray],
     rng: np.random.Generator,
     steps: int,
-    cancelled: resumable.Cancelled = resumable.never,
+    cancelled: resumable.Cancelled = resumable.always_false,
     batch: int = 256,
 ) -> float:
     """Regress w from z = (factors of the person, of the expression), starting from a ridge regression.
@@ -31,7 +31,7 @@ def train_mapping(
     mapping, rest, device = generator.mapping, generator.slices["expression"], generator.w_mean.device
     n_person = factors.shape[1]
     mapping.requires_grad_(True)
-    x = torch.cat([mapping.chosen(factors), torch.ones(len(factors), 1)], 1)
+    x = torch.cat([mapping.apply_choices(factors), torch.ones(len(factors), 1)], 1)
     ridge = x.T @ x + 0.05 * len(x) * torch.eye(x.shape[1])
     solution = torch.linalg.solve(ridge, x.T @ w_rest)  # [Zp+1,W]
     with torch.no_grad():

@@ -14,22 +14,24 @@ from torch import Tensor
 
 from dgtalker.head.generator import Generator
 from dgtalker.metrics.image_loss import image_loss
-from dgtalker.people.cache import TexelTargets, Views
+from dgtalker.people.target_cache import TexelTargets, Views
 from dgtalker.render import render
-from dgtalker.training.prior.distributed import Ranks
-from dgtalker.training.prior.losses import SmoothnessPairs, regularisers, uv_loss
+from dgtalker.training.prior.distributed import ProcessGroup
+from dgtalker.training.prior.losses import TotalVariation, regularisation_losses, uv_loss
 
 UV_EVERY, UV_WEIGHT = 4, 0.2  # of the UV targets among the pictures
 
 
-def w_of(generator: Generator, w_rest: Tensor, expressions: Tensor) -> Tensor:  # [B,W], [B,52] -> [B,W]
+def latents_with_expressions(
+    generator: Generator, w_rest: Tensor, expressions: Tensor
+) -> Tensor:  # [B,W], [B,52] -> [B,W]
     """Latents of people (at rest: `w_rest`) with ARKit scores, on the generator's device."""
     w = w_rest.to(generator.w_mean.device, copy=True)
     w[:, generator.slices["expression"]] = expressions.to(w) / generator.expression_std
     return w
 
 
-class PriorSteps:
+class PriorBatches:
     """The batches of training: people with their w at rest, and the pictures of the first of them."""
 
     def __init__(
@@ -39,22 +41,22 @@ class PriorSteps:
         pictures: Sequence[Views],
         w_rest: Tensor,  # [P,W]
         rng: np.random.Generator,
-        ranks: Ranks,
+        processes: ProcessGroup,
     ):
         self.generator, self.people, self.pictures, self.w_rest = generator, people, pictures, w_rest
-        self.rng, self.ranks = rng, ranks
-        self.pairs = SmoothnessPairs(generator)
+        self.rng, self.processes = rng, processes
+        self.pairs = TotalVariation(generator)
 
     def uv(self, batch: int) -> dict[str, Tensor]:
         """Losses in the UV map of people drawn; empty, if this process has no share of them."""
         who = self.rng.integers(len(self.people), size=batch)
         face = self.rng.integers(len(self.people[0].expressions), size=batch)
-        mine = self.ranks.mine(list(zip(who.tolist(), face.tolist(), strict=True)))
+        mine = self.processes.take_share(list(zip(who.tolist(), face.tolist(), strict=True)))
         if not mine:
             return {}
         some = [(self.people[i], k) for i, k in mine]
         device = self.generator.w_mean.device
-        w = w_of(
+        w = latents_with_expressions(
             self.generator,
             self.w_rest[[i for i, _ in mine]],
             torch.stack([person.expressions[k] for person, k in some]),
@@ -77,7 +79,7 @@ class PriorSteps:
             face = int(self.rng.integers(len(views.expressions)))
             of_face = (views.expression_index == face).nonzero()[:, 0].numpy()
             chosen.append((person, views, face, torch.from_numpy(self.rng.permutation(of_face)[:views_per_step])))
-        parts = self._pictures(self.ranks.mine(chosen), batch)
+        parts = self._pictures(self.processes.take_share(chosen), batch)
         if step % UV_EVERY == 0:  # the true surface keeps holding the splats, most of all where no picture looks
             in_map = self.uv(batch)
             parts |= {"uv": UV_WEIGHT * in_map["loss"]} if in_map else {}
@@ -88,7 +90,7 @@ class PriorSteps:
             return {}
         generator = self.generator
         device, share = generator.w_mean.device, len(mine) / batch
-        w = w_of(
+        w = latents_with_expressions(
             generator,
             self.w_rest[[person for person, *_ in mine]],
             torch.stack([views.expressions[face] for _, views, face, _ in mine]),
@@ -100,5 +102,5 @@ class PriorSteps:
             pictures, _ = render(gaussians[item], views.cameras[pick].to(device))
             target = views.images(pick).to(device).float() / 255
             image = image + image_loss(pictures, target) / batch
-        regular = regularisers(generator, attributes, self.pairs)
+        regular = regularisation_losses(generator, attributes, self.pairs)
         return {"image": image, **{name: value * share for name, value in regular.items()}}

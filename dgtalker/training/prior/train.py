@@ -21,18 +21,19 @@ from dgtalker import resumable
 from dgtalker.errors import UserError
 from dgtalker.head.generator import Generator
 from dgtalker.head.template import HeadTemplate
-from dgtalker.metrics.image_loss import psnr
-from dgtalker.people.cache import HELD_OUT, PeopleSource, SyntheticPeople, TexelTargets, Views
-from dgtalker.people.folder import open_people
-from dgtalker.people.making import make_people, wanted_people
-from dgtalker.people.recorded_expressions import recorded_expressions
+from dgtalker.metrics.image_loss import tensor_psnr
+from dgtalker.people.cache_key import open_people
+from dgtalker.people.generation import make_people, list_wanted_people
+from dgtalker.people.recorded_expressions import load_recorded_expressions
+from dgtalker.people.source import PeopleSource, SyntheticPeople
+from dgtalker.people.target_cache import HELD_OUT, TexelTargets, Views
 from dgtalker.render import render
 from dgtalker.training.prior.config import PriorConfig
-from dgtalker.training.prior.distributed import Ranks
+from dgtalker.training.prior.distributed import ProcessGroup
 from dgtalker.training.prior.linear_path import fit_linear_path
 from dgtalker.training.prior.mapping import mapping_error, train_mapping
 from dgtalker.training.prior.precision import choose_precision, set_precision
-from dgtalker.training.prior.steps import PriorSteps, w_of
+from dgtalker.training.prior.steps import PriorBatches, latents_with_expressions
 
 STATE_FILE = "state.safetensors"
 STOPPED = "Stopped; the same command with --resume continues."
@@ -47,7 +48,7 @@ VIEW_RATES = {
 def train_prior(
     config: PriorConfig,
     progress: resumable.Progress = resumable.no_progress,
-    cancelled: resumable.Cancelled = resumable.never,
+    cancelled: resumable.Cancelled = resumable.always_false,
     source: PeopleSource | None = None,
     template: HeadTemplate | None = None,
 ) -> Path:
@@ -64,34 +65,34 @@ def train_prior(
         UserError: bad folder, settings or state.
         TrainingStopped: stopped on request, after saving a state for --resume.
     """
-    with resumable.stop_on_interrupt(cancelled) as stop, Ranks(config.device) as ranks:
-        return _Run(config, progress, stop, source, template, ranks).all_stages()
+    with resumable.stop_on_interrupt(cancelled) as stop, ProcessGroup(config.device) as processes:
+        return _PriorTraining(config, progress, stop, source, template, processes).all_stages()
 
 
-class _Run:
+class _PriorTraining:
     """One run of train_prior: what the stages share."""
 
-    def __init__(self, config, progress, stop, source, template, ranks):
-        self.config, self.stop, self.ranks = config, stop, ranks
-        self.progress = progress if ranks.first else resumable.no_progress
+    def __init__(self, config, progress, stop, source, template, processes):
+        self.config, self.stop, self.processes = config, stop, processes
+        self.progress = progress if processes.is_first else resumable.no_progress
         self.output = Path(config.output)
         try:
             self.output.mkdir(parents=True, exist_ok=True)
-            log = resumable.Log(self.output / "log.jsonl")
+            log = resumable.RunLog(self.output / "log.jsonl")
         except OSError as error:
             raise UserError(f"'{self.output}' cannot be written: {error.strerror}.") from error
-        self.log = log if ranks.first else lambda **_: None
+        self.log = log if processes.is_first else lambda **_: None
         self.template = template or HeadTemplate.load()
         if source is None:
             if config.makehuman is None:
                 raise UserError("Synthetic people need --makehuman, the folder with MakeHuman's skins, hair and eyes.")
             source = SyntheticPeople(config.makehuman, config.generator.map_size, template)
         folder = Path(config.people_folder or self.output / "people")
-        recorded = recorded_expressions(folder, source.expression_names)
+        recorded = load_recorded_expressions(folder, source.expression_names)
         self.cache = open_people(folder, source, config.people_config, self.template, recorded)
         self.saved, self.values = self._load()
-        self.checkpoint_due = resumable.Every(config.checkpoint_seconds)
-        self.measure_due = resumable.Every(config.measure_seconds)
+        self.checkpoint_due = resumable.IntervalTimer(config.checkpoint_seconds)
+        self.measure_due = resumable.IntervalTimer(config.measure_seconds)
 
     # ---- state ----
 
@@ -118,18 +119,18 @@ class _Run:
 
     def _save(self, optimizer: torch.optim.Optimizer | None, **values) -> None:
         self.values.update(values)
-        self.ranks.first_only(lambda: self._write(optimizer))
+        self.processes.run_on_first(lambda: self._write(optimizer))
 
     def _write(self, optimizer: torch.optim.Optimizer | None) -> None:
-        self.values.update(settings=self._settings(), numpy_rng=resumable.numpy_rng_state(self.rng))
+        self.values.update(settings=self._settings(), numpy_rng=self.rng.bit_generator.state)
         # The people's w as well: fitted again, on other cores, the bases could come out turned.
         latents = {"rest": self.w_rest, "held_out": self.w_held_out}
-        tensors = resumable.pack("model", self.generator.state_dict()) | resumable.pack("w", latents)
+        tensors = resumable.add_prefix("model", self.generator.state_dict()) | resumable.add_prefix("w", latents)
         if optimizer is not None:
-            tensors |= resumable.pack("optimizer", resumable.optimizer_tensors(optimizer))
+            tensors |= resumable.add_prefix("optimizer", resumable.optimizer_tensors(optimizer))
         resumable.save_state(self.output / STATE_FILE, tensors, self.values)
 
-    def _stop_here(self, optimizer: torch.optim.Optimizer, **values) -> None:
+    def _save_and_stop(self, optimizer: torch.optim.Optimizer, **values) -> None:
         self._save(optimizer, **values)
         raise resumable.TrainingStopped(STOPPED)
 
@@ -137,23 +138,23 @@ class _Run:
 
     def all_stages(self) -> Path:
         """Everything, skipping what the saved state has behind it."""
-        self.ranks.first_only(self._make_people)
+        self.processes.run_on_first(self._make_people)
         self._read_people()
         self._make_generator()
         if self.values["stage"] == "people":
             self._next_stage("uv")
         if self.values["stage"] == "uv":
-            self._loop("uv", UV_RATES, self.config.uv_minutes, self.config.uv_steps, self._uv_step)
+            self._optimise("uv", UV_RATES, self.config.uv_minutes, self.config.uv_steps, self._uv_step)
             self._next_stage("mapping")
         if self.values["stage"] == "mapping":
-            self.ranks.first_only(self._train_mapping)
-            self.ranks.broadcast(self.generator.mapping.state_dict().values())
+            self.processes.run_on_first(self._train_mapping)
+            self.processes.broadcast(self.generator.mapping.state_dict().values())
             self._next_stage("views")
         if self.values["stage"] == "views":
             if self.pictures:
                 self._train_views()
             self._next_stage("done")
-        self.ranks.first_only(self._finish)
+        self.processes.run_on_first(self._finish)
         return self.output
 
     def _next_stage(self, stage: str) -> None:
@@ -162,10 +163,10 @@ class _Run:
 
     def _make_people(self) -> None:
         config, values, cache = self.config, self.values, self.cache
-        wanted = wanted_people(config.people, config.captured, config.held_out)
+        wanted = list_wanted_people(config.people, config.captured, config.held_out)
         if again := values["people"] is not None:  # the same people as before, however long they take
-            wanted = wanted_people(values["people"], values["captured"], config.held_out)
-        box = resumable.TimeBox(math.inf if again else config.people_minutes)
+            wanted = list_wanted_people(values["people"], values["captured"], config.held_out)
+        box = resumable.TimeBudget(math.inf if again else config.people_minutes)
         few = wanted[: config.held_out + 4]  # with fewer there is nothing to train
         try:
             make_people(cache, few, config.workers, self.progress, self.stop)
@@ -177,7 +178,7 @@ class _Run:
         self.log(stage="people", people=len(here), captured=values["captured"], seconds=round(box.used_s, 1))
 
     def _read_people(self) -> None:
-        counts = self.ranks.agree(*(self.values[name] or 0 for name in ("people", "captured")))
+        counts = self.processes.broadcast_numbers(*(self.values[name] or 0 for name in ("people", "captured")))
         self.values["people"], self.values["captured"] = people, captured = [int(count) for count in counts]
         held_out = [HELD_OUT + i for i in range(self.config.held_out)]
         self.people: list[TexelTargets] = [self.cache.texels(i) for i in range(people)]
@@ -196,18 +197,18 @@ class _Run:
         self.w_rest = torch.zeros(len(self.people), self.generator.w_dim)
         self.w_held_out = torch.zeros(len(self.people_held_out), self.generator.w_dim)
         if self.saved:
-            self.generator.load_state_dict(resumable.unpack("model", self.saved))
+            self.generator.load_state_dict(resumable.select_prefix("model", self.saved))
             self.w_rest, self.w_held_out = (self.saved[f"w/{name}"] for name in ("rest", "held_out"))
-            resumable.restore_numpy_rng(self.rng, self.values["numpy_rng"])
+            self.rng.bit_generator.state = self.values["numpy_rng"]
         else:
-            self.ranks.first_only(self._fit_linear_path)
-        self.generator = self.generator.to(self.ranks.device)
+            self.processes.run_on_first(self._fit_linear_path)
+        self.generator = self.generator.to(self.processes.device)
         self.generator.train()
-        self.ranks.broadcast([*self.generator.state_dict().values()])
+        self.processes.broadcast([*self.generator.state_dict().values()])
         self.w_rest, self.w_held_out = self.w_rest.contiguous(), self.w_held_out.contiguous()
-        self.ranks.broadcast([self.w_rest, self.w_held_out])
+        self.processes.broadcast([self.w_rest, self.w_held_out])
         self._choose_precision()
-        self.steps = PriorSteps(self.generator, self.people, self.pictures, self.w_rest, self.rng, self.ranks)
+        self.steps = PriorBatches(self.generator, self.people, self.pictures, self.w_rest, self.rng, self.processes)
 
     def _fit_linear_path(self) -> None:
         seed, generator = self.config.seed, self.generator
@@ -220,7 +221,7 @@ class _Run:
     def _choose_precision(self) -> None:
         wanted = self.values["precision"] or self.config.precision
         chosen = choose_precision(self.generator, wanted, self.config.view_batch)
-        (narrow,) = self.ranks.agree(chosen == "bfloat16")  # the first process timed it for all
+        (narrow,) = self.processes.broadcast_numbers(chosen == "bfloat16")  # the first process timed it for all
         self.values["precision"] = "bfloat16" if narrow else "float32"
         set_precision(self.generator, self.values["precision"])
 
@@ -232,7 +233,7 @@ class _Run:
             parameters = [p.requires_grad_() for n, p in self.generator.named_parameters() if n.startswith(prefix)]
             groups.append({"params": parameters, "lr": self.config.learning_rate * scale, "scale": scale})
         optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
-        if saved := resumable.unpack("optimizer", self.saved):
+        if saved := resumable.select_prefix("optimizer", self.saved):
             resumable.restore_optimizer(optimizer, saved)
         return optimizer
 
@@ -241,37 +242,37 @@ class _Run:
         for group in optimizer.param_groups:
             group["lr"] = self.config.learning_rate * group["scale"] * factor
 
-    def _loop(self, stage: str, rates: dict[str, float], minutes: float, steps: int, step_losses) -> None:
+    def _optimise(self, stage: str, rates: dict[str, float], minutes: float, steps: int, step_losses) -> None:
         """Optimise `step_losses(step) -> {"loss": ..., parts}` until time or steps are over; save and measure."""
         optimizer = self._optimizer(rates)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        box = resumable.TimeBox(minutes, self.values["used_s"])
+        box = resumable.TimeBudget(minutes, self.values["used_s"])
         step, sums, since = self.values["step"], {}, 0
         while step < steps:
             wishes = self.stop(), self.checkpoint_due(), stage == "views" and self.measure_due(), box.fraction
-            stopped, save, measure, spent = self.ranks.agree(*wishes)
+            stopped, save, measure, spent = self.processes.broadcast_numbers(*wishes)
             if stopped:
-                self._stop_here(optimizer, step=step, used_s=box.used_s)
+                self._save_and_stop(optimizer, step=step, used_s=box.used_s)
             if spent >= 1:
                 break
             if save:
                 self._save(optimizer, step=step, used_s=box.used_s)
             if measure:
-                self.ranks.first_only(lambda step=step: self._measure(step))
+                self.processes.run_on_first(lambda step=step: self._measure(step))
             done = max(spent, step / steps)
             self._schedule(optimizer, done, step)
             optimizer.zero_grad(set_to_none=True)
             parts = step_losses(step)
             if parts:
                 parts["loss"].backward()
-            self.ranks.sum_gradients(parameters)
+            self.processes.sum_gradients(parameters)
             torch.nn.utils.clip_grad_norm_(parameters, 5.0)
             optimizer.step()
             step, since = step + 1, since + 1
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
             if step % self.config.log_steps == 0:
-                means = {name: total / since for name, total in self.ranks.total(sums).items()}
+                means = {name: total / since for name, total in self.processes.sum_by_name(sums).items()}
                 self.log(stage=stage, step=step, **{name: round(value, 6) for name, value in means.items()})
                 self.progress(100 * done, 100, f"{stage}: step {step}, loss {means['loss']:.4f}")
                 sums, since = {}, 0
@@ -299,9 +300,9 @@ class _Run:
 
     def _train_views(self) -> None:
         if self.values["step"] == 0:
-            self.ranks.first_only(lambda: self._measure(0))
-        self._loop("views", VIEW_RATES, self.config.view_minutes, self.config.view_steps, self._view_step)
-        self.ranks.first_only(lambda: self._measure(self.values["step"]))
+            self.processes.run_on_first(lambda: self._measure(0))
+        self._optimise("views", VIEW_RATES, self.config.view_minutes, self.config.view_steps, self._view_step)
+        self.processes.run_on_first(lambda: self._measure(self.values["step"]))
 
     @torch.no_grad()
     def _measure(self, step: int) -> None:
@@ -312,15 +313,17 @@ class _Run:
             return
         scores: dict[str, list[float]] = {"front": [], "side": []}
         rows: list[list[np.ndarray]] = []
-        device = self.ranks.device
+        device = self.processes.device
         for w_rest, views in zip(self.w_held_out, self.pictures_held_out, strict=True):
             truth, ours = [], []
             for i in range(len(views)):
                 face = int(views.expression_index[i])
-                gaussians = self.generator(w_of(self.generator, w_rest[None], views.expressions[face][None]))[0]
+                gaussians = self.generator(
+                    latents_with_expressions(self.generator, w_rest[None], views.expressions[face][None])
+                )[0]
                 picture = render(gaussians, views.cameras[[i]].to(device))[0][0].cpu().clamp(0, 1)
                 target = views.images([i])[0].float() / 255
-                scores["side" if i % 2 else "front"].append(psnr(picture, target))
+                scores["side" if i % 2 else "front"].append(tensor_psnr(picture, target))
                 truth.append(target.numpy())
                 ours.append(picture.numpy())
             if len(rows) < 8:
@@ -339,7 +342,7 @@ class _Run:
                  "held_out": self.values.get("held_out", {})}  # fmt: skip
         settings = {k: v for k, v in asdict(self.config).items() if isinstance(v, int | float) and k != "resume"}
         settings = {k: v for k, v in settings.items() if math.isfinite(v)}  # a time box without end
-        settings |= {"precision": self.values["precision"], "processes": self.ranks.world}
+        settings |= {"precision": self.values["precision"], "processes": self.processes.world}
         facts = settings | facts
         generator.save_pretrained(self.output, training=facts)
         write_sheets(Generator.from_pretrained(self.output, template=self.template), self.output)

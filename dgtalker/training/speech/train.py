@@ -23,9 +23,9 @@ from dgtalker.audio.phones import find_transcripts, require_pocketsphinx
 from dgtalker.errors import UserError
 from dgtalker.files import write_atomic
 from dgtalker.navigation.speech_backbone import BackboneConfig, SpeechBackbone
-from dgtalker.speech.augment import draw_change
-from dgtalker.speech.corpus import Utterance, borrowed_lips, lenders, read_films, read_speech
-from dgtalker.speech.examples import Example, listen
+from dgtalker.speech.augment import draw_augmentation
+from dgtalker.speech.corpus import Utterance, films_by_words, read_films, read_speech, transfer_lips
+from dgtalker.speech.examples import Example, make_example
 from dgtalker.speech.lips import CHANNELS, HEADLINES
 from dgtalker.speech.tts import require_flite, speak_sentences
 from dgtalker.speech.visemes import fit_visemes
@@ -86,9 +86,9 @@ def train_speech(
         require_flite()
     stage.report(0.0, "films")
     filmed = [film for source in films for film in read_films(source, face_landmarker, cache, aligned=talks)]
-    filmed, mean, std = standardised(filmed)
-    others = borrowed(filmed, speech, made_up, config, cache, stage.part(0.02, 0.15)) if talks else []
-    examples = hear(filmed, others, config, stage.part(0.15, 0.5), Path(work) / "heard" if work else None)
+    filmed, mean, std = standardise_lips(filmed)
+    others = read_unfilmed_speech(filmed, speech, made_up, config, cache, stage.part(0.02, 0.15)) if talks else []
+    examples = make_examples(filmed, others, config, stage.part(0.15, 0.5), Path(work) / "heard" if work else None)
     backbone = fit_backbone(examples, config, stage.part(0.5, 1.0))
     return backbone, {
         "films": len(filmed),
@@ -103,7 +103,7 @@ def train_speech(
     }
 
 
-def standardised(films: Sequence[Utterance]) -> tuple[list[Utterance], Tensor, Tensor]:
+def standardise_lips(films: Sequence[Utterance]) -> tuple[list[Utterance], Tensor, Tensor]:
     """The films with lips in standard deviations of them all, and the mean and deviation [C] taken out."""
     lips = torch.cat([film.lips for film in films])
     mean, std = lips.mean(dim=0), lips.std(dim=0).clamp_min(1e-6)
@@ -113,7 +113,7 @@ def standardised(films: Sequence[Utterance]) -> tuple[list[Utterance], Tensor, T
 # -- speech without a picture -----------------------------------------------------------------------------------------
 
 
-def borrowed(
+def read_unfilmed_speech(
     films: Sequence[Utterance],
     speech: Sequence[str | Path],
     made_up: str | Path | None,
@@ -135,21 +135,21 @@ def borrowed(
             made_up, sentences, progress=lambda done, total: stage.report(0.2 + 0.3 * done / total, "made-up voices")
         )
     talks = read_speech(folders, cache, lambda done, total, message: stage.report(0.5, message))
-    lending = lenders(films)
-    with_lips = [replace(talk, lips=borrowed_lips(talk, lending, visemes)) for talk in talks]
+    lending = films_by_words(films)
+    with_lips = [replace(talk, lips=transfer_lips(talk, lending, visemes)) for talk in talks]
     return [talk for talk in with_lips if talk.lips is not None]
 
 
 def _sentences(films: Sequence[Utterance], speech: Sequence[str | Path]) -> list[tuple[str, str]]:
     """(name, words) of the films and the transcripts."""
-    sentences = {film.name: _spelled(film.text) for film in films if film.text}
+    sentences = {film.name: _spell_letters(film.text) for film in films if film.text}
     for given in map(Path, speech):
         for folder in (given, *sorted(path for path in given.iterdir() if path.is_dir())) if given.is_dir() else ():
             sentences |= find_transcripts(folder)
     return sorted(sentences.items())
 
 
-def _spelled(text: str) -> str:
+def _spell_letters(text: str) -> str:
     """GRID's letters as flite reads them: "f." would end a sentence, a bare "a" would be the article."""
     return re.sub(r"\b([b-z])\.", r"\1", text)
 
@@ -157,7 +157,7 @@ def _spelled(text: str) -> str:
 # -- listening --------------------------------------------------------------------------------------------------------
 
 
-def hear(
+def make_examples(
     films: Sequence[Utterance],
     others: Sequence[Utterance],
     config: SpeechConfig,
@@ -167,14 +167,14 @@ def hear(
     """Every film twice as it is and `changes` times changed, everything else `speech_changes` times changed."""
     random = np.random.default_rng(config.seed)
     tasks = [(film, True, None) for film in films for _ in range(2)]  # heard as `talk` hears: what counts in the end
-    tasks += [(film, True, draw_change(random)) for _ in range(config.changes) for film in films]
-    tasks += [(talk, False, draw_change(random)) for _ in range(config.speech_changes) for talk in others]
+    tasks += [(film, True, draw_augmentation(random)) for _ in range(config.changes) for film in films]
+    tasks += [(talk, False, draw_augmentation(random)) for _ in range(config.speech_changes) for talk in others]
     examples = []
     for done, (utterance, filmed, change) in enumerate(tasks):
         stage.report(done / len(tasks), "listening")
         lips = utterance.lips
         assert lips is not None
-        heard = listen(
+        heard = make_example(
             utterance.samples, lips, utterance.voice, filmed, config.feature_kind, change, change is not None, cache
         )
         examples.append(heard)
@@ -197,7 +197,7 @@ def fit_backbone(examples: Sequence[Example], config: SpeechConfig, stage: Stage
     backbone.feature_std.copy_(features.std(dim=0).clamp_min(1e-3))
     weight = torch.tensor([config.headline_weight if name in HEADLINES else 1.0 for name in CHANNELS])
     weight = weight / weight.sum()
-    runs = RunSampler(examples, backbone.feature_std.clone(), config)
+    runs = ExampleRunSampler(examples, backbone.feature_std.clone(), config)
 
     def step(number: int, fraction: float) -> dict[str, Tensor]:
         heard, lips, trust = runs.draw()
@@ -211,7 +211,7 @@ def fit_backbone(examples: Sequence[Example], config: SpeechConfig, stage: Stage
     return backbone.eval()
 
 
-class RunSampler:
+class ExampleRunSampler:
     """Batches of runs of frames, films and borrowed lips mixed; features with noise, as in identity training."""
 
     def __init__(self, examples: Sequence[Example], std: Tensor, config: SpeechConfig):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes.held_out import read_faces
+from fakes.held_out import fake_landmarks
 from fakes.identity_data import tiny_generator, write_backbone, write_fake_dataset
 
 from dgtalker import cli
@@ -22,10 +22,11 @@ from dgtalker.resumable import TrainingStopped
 from dgtalker.training.ablation.run import AblationConfig, ablate
 from dgtalker.training.ablation.variants import choose, read_variants
 from dgtalker.training.identity.baking import BakingConfig
-from dgtalker.training.identity.create import CreateConfig, create_identity
+from dgtalker.training.identity.config import CreateConfig
+from dgtalker.training.identity.create import create_identity
 from dgtalker.training.identity.inversion import AllFramesConfig, InversionConfig
 from dgtalker.training.identity.leakage_removal import LeakageRemovalConfig
-from dgtalker.training.identity.navigation import NavigationTrainingConfig
+from dgtalker.training.identity.navigation_config import NavigationTrainingConfig
 from dgtalker.training.identity.tuning import TuningConfig
 from dgtalker.video.dataset import Dataset
 
@@ -75,7 +76,7 @@ def run(material, out, path, **options):
     prior, data, work = material
     calls = {name: options.pop(name) for name in ("progress", "cancelled") if name in options}
     config = AblationConfig(path, work, prior=str(prior), clips=2, **options)
-    return ablate(data, data, out, config, faces=read_faces, baking=BAKING, **calls)
+    return ablate(data, data, out, config, read_landmarks=fake_landmarks, baking=BAKING, **calls)
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +201,7 @@ def test_evaluate_measures_these_variants_as_the_ablation_did(done, material):
     out, table, _ = done
     data = Dataset.open(material[1])
     report = evaluate(
-        Identity.from_pretrained(out / "method"), data, EvaluationConfig(clips=2, baselines=out), faces=read_faces
+        Identity.from_pretrained(out / "method"), data, EvaluationConfig(clips=2, baselines=out), read_landmarks=fake_landmarks
     )
     (row,) = [row for row in table["rows"] if row["name"] == "one_basis"]
     beside = report["baselines"]["one_basis"]

@@ -6,13 +6,13 @@ from fakes.identity_data import tiny_generator, write_fake_dataset
 from dgtalker.navigation.model import Navigation, NavigationConfig
 from dgtalker.render import render
 from dgtalker.training.identity.anchor import AnchorConfig, refine_anchor
-from dgtalker.training.identity.frames import Frames
+from dgtalker.training.identity.frames import DatasetFrames
 from dgtalker.video.dataset import Dataset
 
 
 def test_anchor_settles_on_the_persons_colours(tmp_path):
     generator = tiny_generator().requires_grad_(False)
-    frames = Frames(Dataset.open(write_fake_dataset(tmp_path, generator, clips=1, frames=12)))
+    frames = DatasetFrames(Dataset.open(write_fake_dataset(tmp_path, generator, clips=1, frames=12)))
     truth = generator.w_from_geometry(torch.tensor(frames.dataset.info.shape))
     truth[generator.slices["appearance"]] = torch.randn(
         generator.config.appearance_dim, generator=torch.Generator().manual_seed(2)

@@ -14,11 +14,13 @@ from dgtalker.navigation.speech_backbone import load_backbone
 from dgtalker.resumable import TrainingStopped
 from dgtalker.training.identity.anchor import AnchorConfig
 from dgtalker.training.identity.baking import BakingConfig
-from dgtalker.training.identity.create import Card, CreateConfig, create_identity, find_backbone
-from dgtalker.training.identity.frames import Frames, choose_pivots, rest_frames
+from dgtalker.training.identity.config import CreateConfig, find_backbone
+from dgtalker.training.identity.create import create_identity
+from dgtalker.training.identity.frames import DatasetFrames, choose_pivots, find_rest_frames
 from dgtalker.training.identity.inversion import AllFramesConfig, InversionConfig
 from dgtalker.training.identity.leakage_removal import LeakageRemovalConfig
-from dgtalker.training.identity.navigation import NavigationTrainingConfig
+from dgtalker.training.identity.model_card import IdentityDetails
+from dgtalker.training.identity.navigation_config import NavigationTrainingConfig
 from dgtalker.training.identity.tuning import TuningConfig
 from dgtalker.video.dataset import Dataset
 
@@ -56,7 +58,8 @@ def made(material, tmp_path_factory):
     out = tmp_path_factory.mktemp("made") / "someone"
     heard = []
     identity = create_identity(
-        data, out, prior, config=QUICK, card=Card(title="Some One", attribution="CC0, nobody", license="cc0-1.0"),
+        data, out, prior, config=QUICK,
+        details=IdentityDetails(title="Some One", attribution="CC0, nobody", license="cc0-1.0"),
         progress=lambda done, total, message: heard.append((done, total, message)),
     )  # fmt: skip
     return identity, out, heard
@@ -91,7 +94,7 @@ def test_baked_streams_share_nothing(made):
 
 def test_a_licence_is_one_word():
     with pytest.raises(UserError, match="cc-by-4.0"):
-        Card(license="mine: all")
+        IdentityDetails(license="mine: all")
 
 
 def test_baked_head_follows_the_generator(made):
@@ -243,18 +246,18 @@ def test_bad_input_is_one_sentence(material, tmp_path):
 
 
 def test_pivots_cover_the_clips(material):
-    frames = Frames(Dataset.open(material[1]))
+    frames = DatasetFrames(Dataset.open(material[1]))
     pivots = choose_pivots(frames, 12)
     assert len(pivots) == len(set(pivots)) == 12
     aperture, blink = frames.aperture(), frames.blink
     assert aperture[pivots].max() == aperture.max() and blink[pivots].max() == blink.max()
-    rest = rest_frames(frames, 5)
+    rest = find_rest_frames(frames, 5)
     assert aperture[rest].max() < aperture.median() + 1e-3 and blink[rest].max() == 0
 
 
 def test_frames_number_all_clips_in_order(material):
-    frames = Frames(Dataset.open(material[1]))
-    clip, number = frames.place(45)
+    frames = DatasetFrames(Dataset.open(material[1]))
+    clip, number = frames.locate(45)
     assert (clip.name, number) == ("clip1", 15)
-    picture = frames.pictures([45]).image[0]
+    picture = frames.read_targets([45]).image[0]
     torch.testing.assert_close(picture, clip.images[15].float() / 255)

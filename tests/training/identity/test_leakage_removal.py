@@ -20,7 +20,7 @@ def test_leaks_are_taken_out_wherever_they_show(monkeypatch, shown):
     faint = 1e-3
     pictures = [only(part) * (faint if shown == "splats" and k == 1 else 1.0) for k, part in enumerate((UPPER, LOWER))]
     moving = [only(part) * (faint if shown == "pictures" and k == 1 else 1.0) for k, part in enumerate((UPPER, LOWER))]
-    monkeypatch.setattr(leakage_removal, "picture_response", lambda *_: (*pictures, torch.zeros(W, W)))
+    monkeypatch.setattr(leakage_removal, "measure_picture_response", lambda *_: (*pictures, torch.zeros(W, W)))
     navigation = Navigation(NavigationConfig(latent=W, feature_dim=4, n_exp=2, n_lip=2))
     directions = torch.eye(W)[:, [0, 1, 6, 7]]
     directions[4, 0] = directions[5, 1] = 0.5  # the expression opens the mouth half as far

@@ -5,9 +5,9 @@ import torch
 from fakes.identity_data import tiny_generator
 
 from dgtalker.head.splats import region_weights
-from dgtalker.head.w_plus import LayeredGenerator
+from dgtalker.head.w_plus import WPlusGenerator
 from dgtalker.navigation.model import Navigation, NavigationConfig
-from dgtalker.training.identity.regional_head import RegionalHead, forehead
+from dgtalker.training.identity.regional_head import RegionalHead, forehead_weights
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +71,12 @@ def test_brows_move_the_forehead_and_do_not_paint_it(head):
     a_exp, a_lip = codes()
     driven, rest = RegionalHead(generator, navigation, regional=True), generator(navigation.w_can[None])
     hair = torch.zeros(len(rest.means[0])).index_fill(0, generator.hair_texels, 1.0) > 0
-    high = (forehead(generator, navigation.w_can) == 1) & ~hair
+    high = (forehead_weights(generator, navigation.w_can) == 1) & ~hair
     assert high.any() and not high.all()
     raised = driven(a_exp, 0 * a_lip)
     torch.testing.assert_close(raised.colors[:, high], rest.colors[:, high].expand(2, -1, -1), rtol=0, atol=1e-6)
     assert (raised.means - rest.means)[:, high].abs().max() > 1e-4
-    layered = LayeredGenerator(generator)
-    torch.testing.assert_close(forehead(layered, layered.lift(navigation.w_can)), forehead(generator, navigation.w_can))
+    layered = WPlusGenerator(generator)
+    torch.testing.assert_close(
+        forehead_weights(layered, layered.to_w_plus(navigation.w_can)), forehead_weights(generator, navigation.w_can)
+    )

@@ -15,7 +15,7 @@ from fakes.people import TEMPLATE, TINY
 from dgtalker import resumable
 from dgtalker.errors import UserError
 from dgtalker.head.generator import Generator
-from dgtalker.training.prior.distributed import Ranks
+from dgtalker.training.prior.distributed import ProcessGroup
 from dgtalker.training.prior.precision import choose_precision, set_precision
 
 SCRIPT = Path(__file__).parents[2] / "fakes" / "train_prior_process.py"
@@ -97,11 +97,15 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
 
 
 def test_one_process_needs_no_group():
-    with Ranks() as ranks:
-        assert ranks.first and ranks.mine([1, 2]) == [1, 2] and ranks.agree(1, 0.5) == [1, 0.5]
-        assert ranks.total({"a": torch.tensor(2.0)}) == {"a": 2.0}
+    with ProcessGroup() as processes:
+        assert (
+            processes.is_first
+            and processes.take_share([1, 2]) == [1, 2]
+            and processes.broadcast_numbers(1, 0.5) == [1, 0.5]
+        )
+        assert processes.sum_by_name({"a": torch.tensor(2.0)}) == {"a": 2.0}
         with pytest.raises(ZeroDivisionError):
-            ranks.first_only(lambda: 1 / 0)
+            processes.run_on_first(lambda: 1 / 0)
 
 
 def test_precision_of_the_convolutions():

@@ -9,8 +9,8 @@ from fakes.people import TEMPLATE, TINY, FakePeople, settings
 from dgtalker import resumable
 from dgtalker.errors import UserError
 from dgtalker.head.generator import Generator
-from dgtalker.people.cache import PeopleCache
 from dgtalker.people.random_expressions import expression_from_factors, factors_from_expression, sample_expression
+from dgtalker.people.target_cache import PeopleCache
 from dgtalker.report.contact_sheets import prior as contact_sheet
 from dgtalker.training.prior.config import PriorConfig
 from dgtalker.training.prior.linear_path import fit_linear_path, whitened_pca

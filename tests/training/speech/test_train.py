@@ -15,7 +15,7 @@ from fakes.speech import RATE, syllables
 from dgtalker.errors import UserError
 from dgtalker.evaluation.speech_backbone import backbone_figures
 from dgtalker.navigation.speech_backbone import load_backbone
-from dgtalker.speech.examples import Example, heard
+from dgtalker.speech.examples import Example, extract_augmented_features
 from dgtalker.speech.lips import CHANNELS
 from dgtalker.training.speech.train import SpeechConfig, fit_backbone, train_speech
 from dgtalker.video.dataset import CLIP_TENSORS, ClipInfo, DatasetInfo, write_clip, write_info
@@ -62,9 +62,9 @@ def test_the_same_seed_gives_the_same_backbone():
 
 def test_a_sound_is_listened_to_once(tmp_path, monkeypatch):
     sound = syllables(1.0)
-    first = heard(sound, "log-mel", cache=tmp_path)
+    first = extract_augmented_features(sound, "log-mel", cache=tmp_path)
     monkeypatch.setattr("dgtalker.speech.examples.extract_features", None)
-    torch.testing.assert_close(heard(sound, "log-mel", cache=tmp_path), first)
+    torch.testing.assert_close(extract_augmented_features(sound, "log-mel", cache=tmp_path), first)
 
 
 def write_films(folder: Path, clips: int = 2, frames: int = 60) -> Path:

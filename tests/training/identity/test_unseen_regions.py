@@ -3,7 +3,7 @@
 import torch
 from fakes.identity_data import tiny_generator
 
-from dgtalker.training.identity.regularisation import find_floaters, regularise_grazing_colors
+from dgtalker.training.identity.unseen_regions import find_floaters, regularise_grazing_colors
 
 
 def test_a_chain_of_hair_in_the_air_is_found_link_by_link():

@@ -1,0 +1,129 @@
+"""Regularisation at the end of tuning: unseen splats return to the prior, colours seen edge-on become usual ones."""
+
+from __future__ import annotations
+
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from dgtalker.head.generator import Generator
+
+KEEP_GAIN = 1.5  # a splat seen to 1 / KEEP_GAIN keeps all that it learned
+HAIR_OPACITY = 0.5  # opacity from which a splat of the hair shell counts as hair
+SCALP_DEPTH = 0.12  # decimetres under hair within which skin is covered by it
+COLOR_REACH = 0.35  # decimetres, standard deviation of the weights by which colours of nearby splats count
+MIN_SEEN = 20  # well-seen splats that a kind needs to give the others its colour
+MAX_HUE, MAX_LIGHTNESS = 0.4, 0.8  # allowed difference from the colours nearby, in their standard deviations
+FRONT = (0.5, 0.7)  # share of well-seen splats around one from which it begins to count, and counts, as frontal
+MIN_STD = 0.01  # lower bound of the colours' standard deviation
+
+
+@torch.no_grad()
+def restore_unseen(generator: Generator, old: Generator, w_can: Tensor, seen: Tensor) -> None:
+    """After tuning, return splats that the pivots do not show (1 - seen [N]) to the prior, in the person's colours.
+
+    Positions, shapes and opacities become those of the old generator. Colours become the mean of nearby seen splats of
+    the same kind plus half of the old texture. Hair splats are made opaque, or clear where they are faint or floaters.
+    Scalp under opaque hair takes the colour of the hair, so that no skin shines through.
+    """
+    names = list(generator.template.part_names)
+    outer = torch.isin(generator.texel_part, seen.new_tensor([names.index("skin"), names.index("hair")]).long())
+    # Eyes and the inside of the mouth are shown by some pivots only: they keep what they learned.
+    kept = torch.where(outer, (KEEP_GAIN * seen).clamp(0, 1), torch.ones_like(seen))
+    for name in ("offset_mean", "log_scale_mean", "axis_angle_mean", "logit_opacity_mean"):
+        new, before = getattr(generator, name), getattr(old, name)
+        weight = kept if new.ndim == 1 else kept[:, None]
+        new.copy_(before + weight * (new - before))
+    before, after = old.attributes(w_can[None]), generator.attributes(w_can[None])
+    means, colors, opacity = before["means"][0], after["colors"][0], after["logit_opacities"][0].sigmoid()
+    hair = torch.zeros_like(seen, dtype=torch.bool).index_fill(0, generator.hair_texels, True)
+    covers = (hair & (opacity > HAIR_OPACITY)).nonzero()[:, 0]
+    skin = generator.texel_part == names.index("skin")
+    scalp = skin & _is_near_hair(means, covers) & (kept < 0.5)
+    solid = hair & (opacity > HAIR_OPACITY)
+    for kind, source in ((hair, solid), (skin & ~scalp, skin & ~scalp), (scalp, solid)):
+        mine, known = kind.nonzero()[:, 0], (source & (kept > 0.5)).nonzero()[:, 0]
+        if len(known) < MIN_SEEN or not len(mine):
+            continue
+        weight, known = _neighbour_weights(means, mine, known)
+        texture = 0.5 * (before["colors"][0][mine] - weight @ before["colors"][0][known]) if kind is not scalp else 0.0
+        wanted = weight @ colors[known] + texture
+        generator.color_mean[mine] += (1 - kept[mine])[:, None] * (wanted - colors[mine])
+    real = (opacity > HAIR_OPACITY) & ~find_floaters(means, solid)
+    there = torch.where(real, torch.full_like(opacity, 3.0), torch.full_like(opacity, -6.0))
+    change = (1 - kept) * (there - after["logit_opacities"][0])
+    generator.logit_opacity_mean += torch.where(hair, change, torch.zeros_like(change))
+
+
+def find_floaters(means: Tensor, solid: Tensor, reach: float = 0.15, fewest: int = 12) -> Tensor:
+    """Bool [N]: splats among `solid` [N] that have fewer than `fewest` others within `reach` decimetres.
+
+    Repeated until none is left, so that chains of floaters are found too. means [N, 3].
+    """
+    left = solid.nonzero()[:, 0].cpu()
+    places = means.detach().cpu().numpy()
+    while len(left):
+        near = cKDTree(places[left]).query_ball_point(places[left], reach, return_length=True)
+        if (near >= fewest).all():
+            break
+        left = left[torch.from_numpy(near >= fewest)]
+    alone = solid.clone()
+    alone[left.to(solid.device)] = False
+    return alone
+
+
+@torch.no_grad()
+def regularise_grazing_colors(generator: Generator, w_can: Tensor, frontal: Tensor) -> None:
+    """Limit colours of skin and hair that no picture shows frontally (1 - frontal [N]) to those usual nearby.
+
+    At the sides of a head splats are seen edge-on: the background bleeds into them, and tuning turns it into blotches
+    that only show in other views. Hue and lightness are limited in standard deviations around the mean of well-seen
+    splats; texture within these limits stays. Splats of lips, nostrils and lids that face aside, among others that are
+    seen well, keep their colours.
+    """
+    after = generator.attributes(w_can[None])
+    means, colors, opacity = after["means"][0], after["colors"][0], after["logit_opacities"][0].sigmoid()
+    kept = (KEEP_GAIN * frontal).clamp(0, 1)
+    hair = torch.zeros_like(frontal, dtype=torch.bool).index_fill(0, generator.hair_texels, True)
+    solid = hair & (opacity > HAIR_OPACITY)
+    skin = generator.texel_part == list(generator.template.part_names).index("skin")
+    face = skin & ~_is_near_hair(means, solid.nonzero()[:, 0])
+    for kind, source in ((hair, solid), (face, face)):
+        mine, known = kind.nonzero()[:, 0], (source & (kept > 0.9)).nonzero()[:, 0]
+        if len(known) < MIN_SEEN or not len(mine):
+            continue
+        around, neighbours = _neighbour_weights(means, mine, mine)
+        is_front = ((around @ kept[neighbours] - FRONT[0]) / (FRONT[1] - FRONT[0])).clamp(0, 1)
+        weight, known = _neighbour_weights(means, mine, known)
+        usual = torch.zeros_like(colors[mine])
+        for own, lent, most in zip(
+            _lightness_and_hue(colors[mine]), _lightness_and_hue(colors[known]), (MAX_LIGHTNESS, MAX_HUE), strict=True
+        ):
+            mean = weight @ lent
+            spread = (weight @ lent.square() - mean.square()).sum(dim=-1, keepdim=True).clamp_min(0).sqrt() + MIN_STD
+            size = (own - mean).norm(dim=-1, keepdim=True).clamp_min(1e-6)
+            usual += mean + (own - mean) * (most * spread / size).clamp(max=1)
+        generator.color_mean[mine] += (1 - torch.maximum(kept[mine], is_front))[:, None] * (usual - colors[mine])
+
+
+def _is_near_hair(means: Tensor, hair: Tensor) -> Tensor:
+    """Bool [N]: splats within SCALP_DEPTH of one of the splats `hair` [M]."""
+    if not len(hair):
+        return torch.zeros_like(means[:, 0], dtype=torch.bool)
+    return torch.cdist(means, means[hair]).min(dim=1).values < SCALP_DEPTH
+
+
+def _lightness_and_hue(colors: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of the channels [N, 1], and the colours [N, 3] without it."""
+    light = colors.mean(dim=-1, keepdim=True)
+    return light, colors - light
+
+
+def _neighbour_weights(means: Tensor, mine: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights [M, L] of L <= 2000 of the splats `known` for splats `mine` [M], and the indices of those L.
+
+    Weights fall with distance; far from all of them they are equal.
+    """
+    known = known[torch.linspace(0, len(known) - 1, min(2000, len(known))).long()]
+    weight = (-torch.cdist(means[mine], means[known]).square() / (2 * COLOR_REACH**2)).exp() + 1e-4
+    return weight / weight.sum(dim=1, keepdim=True), known
