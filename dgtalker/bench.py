@@ -31,7 +31,7 @@ SECONDS_A_FIGURE = 1.5
 APP_TIMEOUT = 120.0
 
 
-def bench(source: str | None = None, with_app: bool = True) -> dict[str, Any]:
+def run_benchmark(source: str | None = None, with_app: bool = True) -> dict[str, Any]:
     """The report that `dgtalker bench --json` prints; `source` names the identity, default the first shipped one."""
     from dgtalker.camera import orbit_camera
     from dgtalker.doctor import machine
@@ -46,7 +46,7 @@ def bench(source: str | None = None, with_app: bool = True) -> dict[str, Any]:
     rest = identity.frame(np.zeros(identity.n_exp), np.zeros(identity.n_lip))
     codes = _random_codes(identity, 64)
     for size, wanted in RENDER.items():
-        camera, gaussians = orbit_camera(size=size), resample(rest, wanted)
+        camera, gaussians = orbit_camera(size=size), resample_splats(rest, wanted)
         ms = 1000 * median_seconds(lambda i, g=gaussians, c=camera: render_frame(g, c))
         report["render"][str(size)] = {"gaussians": gaussians.count, "ms": ms}
 
@@ -74,7 +74,7 @@ def median_seconds(function: Callable[[int], Any], seconds: float = SECONDS_A_FI
     return statistics.median(times)
 
 
-def resample(gaussians: Gaussians, count: int) -> Gaussians:
+def resample_splats(gaussians: Gaussians, count: int) -> Gaussians:
     """The same head from `count` splats: evenly picked if there are more, split and shrunk if there are fewer."""
     import torch
 
@@ -102,7 +102,7 @@ def _talk(identity: Identity) -> dict[str, float]:
         audio, video = Path(folder, "speech.wav"), Path(folder, "talking.mp4")
         _write_speechlike(audio, TALK_SECONDS)
         start = time.perf_counter()
-        talk(identity, audio, video, size=256, camera="front")
+        talk(identity, audio, video)
         return {"audio_s": TALK_SECONDS, "wall_s": time.perf_counter() - start}
 
 

@@ -17,12 +17,12 @@ from dgtalker.gaussians import Gaussians
 from dgtalker.head.baked import ATTRIBUTES, BakedHead
 from dgtalker.navigation.model import Navigation, NavigationConfig
 from dgtalker.pretrained import (
+    find_checkpoint,
     list_checkpoints,
     load_into,
+    quantize_int8,
     read_config,
     read_weights,
-    resolve,
-    to_bytes,
     write_checkpoint,
 )
 from dgtalker.render.gsplat_backend import gsplat_available
@@ -30,7 +30,7 @@ from dgtalker.render.gsplat_backend import gsplat_available
 KIND = "identity"
 PREVIEW_FILE = "preview.png"
 CARD_FILE = "README.md"
-STRIP_FILE = "coefficients.webp"  # what each coefficient does, in pictures
+COEFFICIENT_SHEET_FILE = "coefficients.webp"  # what each coefficient does, in pictures
 FULL_PRECISION = ("head.mean_means",)  # half precision would move splats by a fifth of a pixel
 BYTES = tuple(f"head.basis_{name}" for name in ATTRIBUTES)  # 56 dB at 512 px against half precision, half the size
 MAX_COEFFICIENT = 20.0  # training standard deviations; more is a typing error
@@ -55,7 +55,7 @@ class Identity:
     @classmethod
     def from_pretrained(cls, source: str | Path, revision: str | None = None, device: str = "cpu") -> Identity:
         """Load a shipped name, a folder or a hub repository. Raises UserError if there is none or it is damaged."""
-        folder = resolve(source, kind=KIND, revision=revision)
+        folder = find_checkpoint(source, kind=KIND, revision=revision)
         config = read_config(folder, KIND)
         try:
             navigation = Navigation(NavigationConfig.from_dict(config["navigation"]))
@@ -86,7 +86,7 @@ class Identity:
         """
         folder = Path(folder)
         tensors = {f"navigation.{key}": value for key, value in self.navigation.state_dict().items()}
-        tensors = narrowed(tensors | {f"head.{key}": value for key, value in self.head.state_dict().items()})
+        tensors = compress_tensors(tensors | {f"head.{key}": value for key, value in self.head.state_dict().items()})
         config = {key: value for key, value in self.config.items() if key not in ("kind", "weights_sha256")}
         config |= {
             "name": self.name,
@@ -101,7 +101,7 @@ class Identity:
         if card is not None:
             (folder / CARD_FILE).write_text(card, encoding="utf-8")
         if strip is not None:
-            write_atomic(folder / STRIP_FILE, strip)
+            write_atomic(folder / COEFFICIENT_SHEET_FILE, strip)
         self.folder = folder
         return folder
 
@@ -153,9 +153,9 @@ class Identity:
         return {name: f"{text} · {found[name]['name']}" if found else text for name, text in numbered.items()}
 
     @property
-    def strip_path(self) -> Path | None:
+    def coefficient_sheet_path(self) -> Path | None:
         """The strip of pictures in the folder it was loaded from, if there is one and it is described."""
-        path = self.folder / STRIP_FILE if self.folder and self.descriptions else None
+        path = self.folder / COEFFICIENT_SHEET_FILE if self.folder and self.descriptions else None
         return path if path and path.is_file() else None
 
     @property
@@ -224,7 +224,7 @@ class Identity:
             raise UserError(f"The blink signal has {tuple(blink.shape)} values, the sound {frames} frames.")
         navigation = self.navigation
         a_exp = navigation.expression(features[None], blink[None].to(self.device).clamp(0, 1))
-        a_exp, a_lip = navigation.limited(a_exp, navigation.lips(features[None]))
+        a_exp, a_lip = navigation.clamp_coefficients(a_exp, navigation.lips(features[None]))
         return a_exp[0].cpu().numpy(), a_lip[0].cpu().numpy()
 
     @torch.inference_mode()
@@ -251,6 +251,14 @@ class Identity:
         a_exp, a_lip = values[: self.n_exp], values[self.n_exp :]
         return a_exp + self.blink_coefficients(float(settings.get("blink", 0.0))), a_lip
 
+    def permute_coefficients(self, order: Tensor, signs: Tensor) -> None:
+        """Reorder coefficients and flip their signs, in place: a'[k] = signs[k] a[order[k]]; what is said stays.
+
+        order [K] int64 is a permutation within each branch (expression first, then lips), signs [K] are +-1.
+        """
+        self.navigation.permute_coefficients(order.to(self.device), signs.to(self.device))
+        self.head.permute_coefficients(order, signs)
+
     def _check(self, a_exp: Tensor | np.ndarray, a_lip: Tensor | np.ndarray) -> None:
         if a_exp.shape[-1:] != (self.n_exp,) or a_lip.shape[-1:] != (self.n_lip,):
             raise UserError(
@@ -262,9 +270,9 @@ class Identity:
                 raise UserError("A coefficient is not a finite number.")
 
 
-def narrowed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def compress_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of an identity, "navigation.KEY" and "head.KEY", as its file stores them."""
-    stored = to_bytes(tensors, [key for key in BYTES if key in tensors])
+    stored = quantize_int8(tensors, [key for key in BYTES if key in tensors])
     exact = (*FULL_PRECISION, *(f"{key}.scale" for key in BYTES))
     return {k: v.half() if v.dtype == torch.float32 and k not in exact else v for k, v in stored.items()}
 

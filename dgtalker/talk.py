@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from dgtalker.camera import Camera, camera_path, orbit_camera
 from dgtalker.errors import UserError
-from dgtalker.identity import Identity
-from dgtalker.media.audio import load_audio
-from dgtalker.media.video import VideoWriter
-from dgtalker.performance.curves import Performance, check_edits
+from dgtalker.identity import Identity, check_coefficients
+from dgtalker.media.clock import FPS, MAX_SECONDS, SAMPLE_RATE
+from dgtalker.media.ffmpeg import Cancelled
+from dgtalker.media.video_writer import VideoWriter
+from dgtalker.performance.curves import Performance
 from dgtalker.performance.expression import ExpressionSettings
-from dgtalker.performance.session import MAX_SIZE, Session, SessionCamera, Sound
+from dgtalker.performance.recording import Recording, SoundSource, check_rate, float_samples
+from dgtalker.performance.session import Session, SessionCamera, Sound, check_size
+from dgtalker.performance.streaming import CoefficientStream
+from dgtalker.render import render_frame
 
 CameraChoice = str | Camera | tuple[float, ...]
+Report = Callable[[float, float, str], None]  # (done, total, message)
+_TURN, _LEAD = 100, 50  # frames of a camera path's period, and before it repeats
+
+
+@dataclass(frozen=True)
+class TalkOptions:
+    """What a talking video shows, beside its head and its sound."""
+
+    size: int = 256  # height in pixels, even
+    camera: CameraChoice = "front"  # or "spiral", (yaw, pitch) in degrees, (yaw, pitch, zoom), a Camera, one per frame
+    edits: Mapping[str, float] = field(default_factory=dict)  # constants added to coefficients, see Performance.edit
+    expression: ExpressionSettings = ExpressionSettings()  # blinks and variant of the upper face
+    expression_from: SoundSource | None = None  # another recording that drives the upper face
+    curves: Performance | None = None  # shown, with the edits, instead of new ones; the sound is then optional
 
 
 @dataclass(frozen=True)
@@ -36,158 +57,246 @@ class TalkResult:
         return self.frames / max(self.wall_seconds, 1e-9)
 
 
-class _Cancelled(Exception):
-    pass
+def listen(
+    identity: Identity,
+    sound: SoundSource,
+    expression: ExpressionSettings | None = None,
+    expression_from: SoundSource | None = None,
+    progress: Report | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Performance:
+    """The curves of `identity` saying `sound`; expression_from is another recording that drives the upper face.
+
+    progress(done, 1.0, message) may raise to stop. Raises UserError for a sound that cannot be read, is too short or
+    too long, and ffmpeg.Cancelled once cancelled() is true while it is read.
+    """
+
+    def report(fraction: float) -> None:
+        if progress:
+            progress(fraction, 1.0, f"Listening ({fraction:.0%})")
+
+    recording = Recording.of(sound)
+    samples = recording.load(cancelled)
+    other = None if expression_from is None else Recording.of(expression_from).load(cancelled)
+    performance = Performance.from_audio(identity, samples, other, settings=expression, progress=report)
+    return replace(performance, sound=recording)
+
+
+def render_frames(
+    identity: Identity, performance: Performance, camera: CameraChoice, size: int
+) -> Iterator[np.ndarray]:
+    """The pictures of a performance, uint8 [size, W, 3], one at a time. Raises UserError for curves of another head."""
+    cameras = _cameras(camera, len(performance), check_size(size))
+    _check_curves(performance, identity)
+    return _draw(identity, performance, cameras)
+
+
+def _draw(identity: Identity, performance: Performance, cameras: Camera) -> Iterator[np.ndarray]:
+    for i, (a_exp, a_lip) in enumerate(zip(performance.a_exp, performance.a_lip, strict=True)):
+        yield render_frame(identity.splats(a_exp, a_lip), cameras[i])
+
+
+def live_frames(
+    identity: Identity,
+    chunks: Iterable[np.ndarray],
+    camera: CameraChoice = "front",
+    size: int = 256,
+    rate: int = SAMPLE_RATE,
+    gain: float = 1.0,
+    expression: ExpressionSettings | None = None,
+) -> Iterator[np.ndarray]:
+    """Pictures uint8 [size, W, 3] of sound that is still being spoken, as soon as later sound cannot change them.
+
+    chunks: samples [S] or [S, channels] at `rate` Hz, any S; gain is a factor on them, see performance.streaming.
+    Pictures come look_ahead_seconds(identity) late. Drawn blinks do not know of pauses; a face at rest is not enforced
+    where nobody speaks. Raises UserError for chunks that are no samples. Closing the iterator closes `chunks`.
+    """
+    from soxr import ResampleStream
+
+    rate, stream = check_rate(rate), CoefficientStream(identity, gain)
+    cameras = _cameras(camera, _LEAD + _TURN, check_size(size))
+    blink = (expression or ExpressionSettings()).blink_signal(int(FPS * MAX_SECONDS))
+    blink_part = identity.blink_coefficients(blink)
+    resampler = None if rate == SAMPLE_RATE else ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+    shown = 0
+
+    def pieces() -> Iterator[np.ndarray]:
+        for chunk in chunks:
+            samples = float_samples(chunk)
+            mono = samples if samples.ndim == 1 else samples.mean(axis=1)
+            yield mono if resampler is None else resampler.resample_chunk(np.ascontiguousarray(mono))
+        if resampler is not None:
+            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+    def coefficients() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for piece in pieces():
+            yield stream.push(piece)
+        yield stream.finish()
+
+    try:
+        for block in coefficients():
+            for a_exp, a_lip in zip(*block, strict=True):
+                view = shown if shown < _LEAD else _LEAD + (shown - _LEAD) % _TURN
+                yield render_frame(identity.splats(a_exp + blink_part[shown % len(blink)], a_lip), cameras[view])
+                shown += 1
+    finally:
+        if isinstance(chunks, Generator):
+            chunks.close()
 
 
 def talk(
     identity: Identity,
-    audio_path: str | Path | None,
+    sound: SoundSource | None,
     out: str | Path,
-    size: int = 256,
-    camera: CameraChoice = "front",
-    expression_from: str | Path | None = None,
-    edits: Mapping[str, float] | None = None,
+    options: TalkOptions | None = None,
+    *,
     save_coefficients: str | Path | None = None,
-    settings: ExpressionSettings | None = None,
-    curves: Performance | None = None,
-    progress: Callable[[float, float, str], None] | None = None,
+    progress: Report | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> TalkResult | None:
-    """Write the video of `identity` saying the sound of `audio_path` to `out` (.mp4, with that sound).
+    """Write the video of `identity` saying `sound` to `out` (.mp4, with that sound).
 
-    size: height in pixels, even. camera: "front", "spiral", (yaw, pitch) in degrees or (yaw, pitch, zoom), a Camera, or
-    a batch with one per frame. expression_from: another recording that drives the upper face. edits: constants added to
-    coefficients, see Performance.with_edits. save_coefficients: a .csv for the curves. settings: blinks and variant of
-    the upper face. curves: shown, with the edits, instead of new ones made from the sound, which is then optional.
-    progress(done, total, message). cancelled() is asked often; once it is true nothing is written and None is returned.
+    save_coefficients: a .csv for the curves. progress(done, total, message). cancelled() is asked often; once it is
+    true nothing is written and None is returned.
     Raises UserError for bad input. Memory does not grow with the length of the sound, but for its curves.
     """
 
     def report(done: float, total: float, message: str) -> None:
         if cancelled and cancelled():
-            raise _Cancelled
+            raise Cancelled
         if progress:
             progress(done, total, message)
 
     steps = talk_frames(
-        identity, audio_path, out, size, camera, expression_from, edits, save_coefficients, settings, curves,
-        listening=report,
-    )  # fmt: skip
+        identity, sound, out, options, save_coefficients=save_coefficients, listening=report, cancelled=cancelled
+    )
     try:
         while True:
             report(*next(steps))
     except StopIteration as end:
         return end.value
-    except _Cancelled:
+    except Cancelled:
         return None
     finally:
         steps.close()  # deletes an unfinished video
 
 
-def talk_session(session: Session, identity: Identity, audio_path: str | Path | None, out: str | Path, **options):
+def talk_session(
+    session: Session,
+    identity: Identity,
+    sound: str | Path | None,
+    out: str | Path,
+    *,
+    expression_from: str | Path | None = None,
+    save_coefficients: str | Path | None = None,
+    progress: Report | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> TalkResult | None:
     """`talk` with everything that `session` holds: the same frames again, if it holds curves.
 
-    Without audio_path the video is silent. options: expression_from, save_coefficients, progress and cancelled of
-    `talk`. Raises UserError if the identity or the sound is not the session's, or if sound is needed and missing.
+    Without a sound the video is silent. Raises UserError if the identity or a sound is not the session's, or if one is
+    needed and missing.
     """
     session.check_identity(identity)
     if session.curves is not None:
-        if audio_path is not None:
+        if sound is not None:
             if session.audio is None:
                 raise UserError("The session does not say which sound its curves belong to: leave the sound out.")
-            session.audio.check(audio_path)
-    elif audio_path is None:
+            session.audio.check(sound)
+    elif sound is None:
         raise UserError("The session holds no curves: give the sound that is to be spoken, too.")
     elif session.expression_audio is not None:
-        if options.get("expression_from") is None:
+        if expression_from is None:
             name = session.expression_audio.name
             raise UserError(f"The session takes its expression from the sound '{name}': give that, too.")
-        session.expression_audio.check(options["expression_from"])
+        session.expression_audio.check(expression_from)
+    options = TalkOptions(
+        session.size, session.camera.choice, session.edits, session.expression, expression_from, session.curves
+    )
     result = talk(
-        identity, audio_path, out, size=session.size, camera=session.camera.choice, edits=session.edits,
-        settings=session.expression, curves=session.curves, **options,
+        identity, sound, out, options,
+        save_coefficients=save_coefficients, progress=progress, cancelled=cancelled,
     )  # fmt: skip
-    if result is None:
-        return None
-    kept = {"camera": session.camera}
+    if result is None or result.session is None:
+        return result
+    again = replace(result.session, camera=session.camera)
     if session.curves is not None:
-        kept |= {"audio": session.audio, "expression_audio": session.expression_audio}
-    return replace(result, session=replace(result.session, **kept))
+        again = replace(again, audio=session.audio, expression_audio=session.expression_audio)
+    return replace(result, session=again)
 
 
 def talk_frames(
     identity: Identity,
-    audio_path: str | Path | None,
+    sound: SoundSource | None,
     out: str | Path,
-    size: int = 256,
-    camera: CameraChoice = "front",
-    expression_from: str | Path | None = None,
-    edits: Mapping[str, float] | None = None,
+    options: TalkOptions | None = None,
+    *,
     save_coefficients: str | Path | None = None,
-    settings: ExpressionSettings | None = None,
-    curves: Performance | None = None,
-    listening: Callable[[float, float, str], None] | None = None,
+    listening: Report | None = None,
+    cancelled: Callable[[], bool] | None = None,
 ) -> Generator[tuple[int, int, str], None, TalkResult]:
     """`talk` as a generator: yields (done, total, message) after every frame and returns the TalkResult.
 
     Closing it early stops the encoder and deletes the unfinished file. listening(done, total, message) is called
-    during the audio analysis, which precedes the first frame, and may raise to stop it.
+    during the audio analysis, which precedes the first frame, and may raise to stop it; ffmpeg.Cancelled is raised once
+    cancelled() is true while the sound is read.
     """
-    from dgtalker.render import render_frame
-
     started = time.perf_counter()
-    if size != int(size) or not 16 <= size <= MAX_SIZE or size % 2:
-        raise UserError(f"The size must be an even number of pixels from 16 to {MAX_SIZE}, not {size}.")
-    check_edits(edits or {}, [*identity.exp_names, *identity.lip_names])
-    settings = settings or ExpressionSettings()
-
-    def listened(fraction: float) -> None:
-        if listening:
-            listening(0.0, 1.0, f"Listening ({fraction:.0%})")
-
-    if curves is None:
-        if audio_path is None:
-            raise UserError("There is no sound to be spoken.")
-        yield 0, 0, "Reading the sound"
-        samples = load_audio(audio_path)
-        other = load_audio(expression_from) if expression_from else None
-        curves = Performance.from_audio(identity, samples, other, settings=settings, progress=listened)
-        del samples, other
-    performance = curves.with_edits(edits, identity)
-    frames = len(performance)
-    cameras = _cameras(camera, frames, int(size))
-    with VideoWriter(out, cameras.width, cameras.height, performance.fps, audio=audio_path) as writer:
-        yield 0, frames, "Rendering"
-        for i in range(frames):
-            # The encoder is another process: it works on the last frames while this one is drawn.
-            splats = identity.frame(performance.a_exp[i], performance.a_lip[i])
-            writer.write(render_frame(splats, cameras[i]))
-            yield i + 1, frames, "Rendering"
-        if save_coefficients:
-            performance.save_csv(save_coefficients)
-    session = None
-    if (described := SessionCamera.of(camera)) is not None:
-        session = Session(
-            identity=identity.name,
-            identity_sha256=identity.config.get("weights_sha256", ""),
-            size=int(size),
-            camera=described,
-            edits=dict(edits or {}),
-            expression=settings,
-            audio=Sound.of(audio_path) if audio_path else None,
-            expression_audio=Sound.of(expression_from) if expression_from else None,
-            curves=curves,
-        )
+    options = options or TalkOptions()
+    size = check_size(options.size)
+    check_coefficients(options.edits, [*identity.exp_names, *identity.lip_names])
+    recording, other = (None if s is None else Recording.of(s) for s in (sound, options.expression_from))
+    with ExitStack() as files:
+        path, other_path = (None if r is None else files.enter_context(r.as_file()) for r in (recording, other))
+        curves = options.curves
+        if curves is None:
+            if path is None:
+                raise UserError("There is no sound to be spoken.")
+            yield 0, 0, "Reading the sound"
+            curves = listen(identity, path, options.expression, other_path, listening, cancelled)
+        _check_curves(curves, identity)
+        performance = curves.with_edits(options.edits, identity)
+        frames = len(performance)
+        cameras = _cameras(options.camera, frames, size)
+        with VideoWriter(out, cameras.width, cameras.height, performance.fps, audio=path) as writer:
+            yield 0, frames, "Rendering"
+            for i, picture in enumerate(_draw(identity, performance, cameras)):
+                writer.write(picture)  # the encoder is another process: it works while the next frame is drawn
+                yield i + 1, frames, "Rendering"
+            if save_coefficients:
+                performance.save(save_coefficients)
+        session = None
+        if (described := SessionCamera.of(options.camera)) is not None:
+            session = Session(
+                identity=identity.name,
+                identity_sha256=identity.config.get("weights_sha256", ""),
+                size=size,
+                camera=described,
+                edits=dict(options.edits),
+                expression=options.expression,
+                audio=None if path is None else Sound.of(path),
+                expression_audio=None if other_path is None else Sound.of(other_path),
+                curves=curves,
+            )
     wall = time.perf_counter() - started
     return TalkResult(Path(out), frames, performance.seconds, wall, performance, session)
+
+
+def _check_curves(curves: Performance, identity: Identity) -> None:
+    """Raises UserError unless these are curves of `identity`."""
+    if curves.identity not in ("", identity.name):
+        raise UserError(f"These curves are those of '{curves.identity}', not of '{identity.name}': listen again.")
+    if [*curves.exp_names, *curves.lip_names] != [*identity.exp_names, *identity.lip_names]:
+        raise UserError(f"The curves are not those of '{identity.name}' here.")
 
 
 def _cameras(camera: CameraChoice, frames: int, size: int) -> Camera:
     """A batch of one camera per frame."""
     if isinstance(camera, str):
-        return camera_path(camera, frames, size)
+        return camera_path(camera, frames, size, period=_TURN)
     if not isinstance(camera, Camera):
+        if not isinstance(camera, tuple | list) or len(camera) not in (2, 3):
+            raise UserError(f"A camera is front, spiral, (yaw, pitch), (yaw, pitch, zoom) or a Camera, not {camera}.")
         yaw, pitch, zoom = (*camera, 1.0)[:3]
         camera = orbit_camera(yaw, pitch, size, zoom)
     camera = camera.resized(size)

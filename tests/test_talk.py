@@ -9,10 +9,11 @@ from fakes.speech import RATE, syllables
 
 from dgtalker.camera import orbit_camera
 from dgtalker.errors import UserError
+from dgtalker.identity import check_coefficients
 from dgtalker.media.probe import probe
 from dgtalker.media.video_reader import read_video
-from dgtalker.performance.curves import Performance, check_edits, parse_edits, time_code
-from dgtalker.talk import talk, talk_frames
+from dgtalker.performance.curves import Performance, parse_edits, time_code
+from dgtalker.talk import TalkOptions, talk, talk_frames
 
 
 @pytest.fixture
@@ -24,19 +25,21 @@ def sound(tmp_path):
 
 def test_video_table_and_progress(identity, sound, tmp_path):
     out, table, seen = tmp_path / "out.mp4", tmp_path / "curves.csv", []
-    result = talk(identity, sound, out, size=64, save_coefficients=table, progress=lambda *x: seen.append(x))
+    result = talk(
+        identity, sound, out, TalkOptions(size=64), save_coefficients=table, progress=lambda *x: seen.append(x)
+    )
     assert result.path == out and result.frames == round(25 * 1.23) == len(list(read_video(out)))
     assert abs(probe(out).seconds - 1.23) <= 0.04 and "aac" in probe(out).audio
     assert seen[-1] == (31, 31, "Rendering") and result.fps > 0
     assert len(table.read_text().splitlines()) == 32
-    again = talk(identity, sound, tmp_path / "again.mp4", size=64)
+    again = talk(identity, sound, tmp_path / "again.mp4", TalkOptions(size=64))
     assert np.array_equal(again.performance.a_exp, result.performance.a_exp)  # same seed, same blinks
 
 
 @pytest.mark.parametrize("camera", ["spiral", (30.0, 10.0), orbit_camera(-20, 0, 100)])
 def test_cameras_change_the_picture(identity, sound, tmp_path, camera):
-    talk(identity, sound, tmp_path / "front.mp4", size=64)
-    talk(identity, sound, tmp_path / "other.mp4", size=64, camera=camera)
+    talk(identity, sound, tmp_path / "front.mp4", TalkOptions(size=64))
+    talk(identity, sound, tmp_path / "other.mp4", TalkOptions(size=64, camera=camera))
     front, other = (list(read_video(tmp_path / name))[-1].astype(int) for name in ("front.mp4", "other.mp4"))
     assert front.shape == other.shape == (64, 64, 3)
     assert np.abs(front - other).mean() > 0.3
@@ -61,9 +64,9 @@ def test_edits_are_added_everywhere(identity):
 )
 def test_bad_edits(identity, sound, tmp_path, edits):
     with pytest.raises(UserError, match="lip1|exp1|number"):
-        talk(identity, sound, tmp_path / "out.mp4", size=64, edits=edits)
+        talk(identity, sound, tmp_path / "out.mp4", TalkOptions(size=64, edits=edits))
     with pytest.raises(UserError):
-        check_edits(edits, identity.exp_names + identity.lip_names)
+        check_coefficients(edits, identity.exp_names + identity.lip_names)
     assert not (tmp_path / "out.mp4").exists()
 
 
@@ -100,28 +103,28 @@ def test_expression_from_another_recording(identity):
 
 def test_table_round_trip(identity, tmp_path):
     performance = Performance.from_audio(identity, syllables(1.0)).with_edits({"lip1": 2.0}, identity)
-    path = performance.save_csv(tmp_path / "curves.csv")
-    loaded = Performance.load_csv(path, identity)
+    path = performance.save(tmp_path / "curves.csv")
+    loaded = Performance.load(path, identity)
     for name in ("a_exp", "a_lip", "blink"):
         np.testing.assert_allclose(getattr(loaded, name), getattr(performance, name), rtol=1e-3, atol=1e-4)
     text = path.read_text()
     assert text.startswith("frame,time,exp1,exp2,exp3,lip1,lip2,lip3,blink\n0,0:00:00.000,")
     path.write_text(text.replace("lip2", "lip9"))
     with pytest.raises(UserError, match="lip2"):
-        Performance.load_csv(path, identity)
+        Performance.load(path, identity)
     path.write_text("\n".join([text.splitlines()[0], "0,0:00:00.000" + ",nan" * 7]))
     with pytest.raises(UserError, match="not finite"):
-        Performance.load_csv(path, identity)
+        Performance.load(path, identity)
     assert time_code(3725.04) == "1:02:05.040"
 
 
 def test_cancelling_leaves_nothing(identity, sound, tmp_path):
     out = tmp_path / "videos" / "out.mp4"
     asked = []
-    assert talk(identity, sound, out, size=64, cancelled=lambda: asked.append(1) or len(asked) > 8) is None
+    assert talk(identity, sound, out, TalkOptions(size=64), cancelled=lambda: asked.append(1) or len(asked) > 8) is None
     assert os.listdir(out.parent) == []
-    assert talk(identity, sound, out, size=64, cancelled=lambda: True) is None  # before the first frame
-    steps = talk_frames(identity, sound, out, size=64)  # as Gradio does: the generator is closed
+    assert talk(identity, sound, out, TalkOptions(size=64), cancelled=lambda: True) is None  # before the first frame
+    steps = talk_frames(identity, sound, out, TalkOptions(size=64))  # as Gradio does: the generator is closed
     while next(steps)[0] < 3:
         pass
     steps.close()
@@ -133,11 +136,11 @@ def test_bad_input(identity, sound, tmp_path):
     (tmp_path / "file").write_text("in the way")
     calls = {
         "empty": lambda: talk(identity, tmp_path / "empty.wav", tmp_path / "out.mp4"),
-        "cannot be written": lambda: talk(identity, sound, tmp_path / "file" / "out.mp4", size=64),
-        "even number": lambda: talk(identity, sound, tmp_path / "out.mp4", size=63),
-        "camera path": lambda: talk(identity, sound, tmp_path / "out.mp4", size=64, camera="dolly"),
+        "cannot be written": lambda: talk(identity, sound, tmp_path / "file" / "out.mp4", TalkOptions(size=64)),
+        "even number": lambda: talk(identity, sound, tmp_path / "out.mp4", TalkOptions(size=63)),
+        "camera path": lambda: talk(identity, sound, tmp_path / "out.mp4", TalkOptions(size=64, camera="dolly")),
         "Coefficients cannot be written": lambda: talk(
-            identity, sound, tmp_path / "out.mp4", size=64, save_coefficients=tmp_path / "file" / "c.csv"
+            identity, sound, tmp_path / "out.mp4", TalkOptions(size=64), save_coefficients=tmp_path / "file" / "c.csv"
         ),
     }
     for message, call in calls.items():
@@ -151,6 +154,6 @@ def test_bad_input(identity, sound, tmp_path):
                                   "speech/jfk/jfk.flac", "grid_s1/test/bbil5a.mpg"])  # fmt: skip
 def test_real_speech(identity, shared, tmp_path, name):
     source = shared / "data" / name
-    result = talk(identity, source, tmp_path / "out.mp4", size=64)
+    result = talk(identity, source, tmp_path / "out.mp4", TalkOptions(size=64))
     assert abs(probe(tmp_path / "out.mp4").seconds - result.seconds) <= 0.04
     assert np.abs(result.performance.a_lip).max() > 0.1

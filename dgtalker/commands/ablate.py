@@ -1,6 +1,8 @@
 """ablate VARIANTS.json --work NAME.work --dataset TRAIN --test TEST -o DIR"""
 
-from dgtalker.commands import common
+from dgtalker.commands import options
+from dgtalker.commands.console import Progress
+from dgtalker.files import check_output_folder
 
 
 def configure(parser):
@@ -13,14 +15,16 @@ def configure(parser):
     )
     parser.add_argument("--variants", dest="only", metavar="A,B", default="", help="run these alone; default: all")
     parser.add_argument("--prior", metavar="NAME", help="that the identity was made from; default: the shipped one")
-    parser.add_argument("--backbone", "--trunk", metavar="NAME", help="speech backbone to start from, as in create-identity")
+    parser.add_argument(
+        "--backbone", "--trunk", metavar="NAME", help="speech backbone to start from, as in create-identity"
+    )
     parser.add_argument("--preset", choices=["cpu", "gpu"], default="cpu", help="settings that the variants change")
     parser.add_argument("--clips", type=int, default=20, help="at most so many held-out clips, default 20")
-    parser.add_argument("--face-landmarker", metavar="FILE", help="MediaPipe face_landmarker.task")
+    options.add_face_landmarker(parser)
 
 
 def run(args) -> None:
-    output = common.check_output_folder(args.output)
+    output = check_output_folder(args.output)
     from pathlib import Path
 
     from dgtalker.training.ablation.run import AblationConfig, ablate
@@ -36,6 +40,6 @@ def run(args) -> None:
         clips=args.clips,
         face_landmarker=args.face_landmarker,
     )
-    with common.Progress("ablate") as progress:
+    with Progress("ablate") as progress:
         table = ablate(args.dataset, args.test, output, config, progress=progress)
     print(markdown(table))

@@ -1,20 +1,21 @@
 """bench [--json]"""
 
-from dgtalker.commands import common
+from dgtalker.commands import options
+from dgtalker.commands.console import print_json
 
 
 def configure(parser):
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options.add_json(parser)
     parser.add_argument("--identity", help="shipped name, folder or hub repository; default: the first shipped one")
     parser.add_argument("--no-app", action="store_true", help="skip starting the app")
 
 
 def run(args) -> None:
-    from dgtalker.bench import bench
+    from dgtalker.bench import run_benchmark
 
-    report = bench(args.identity, with_app=not args.no_app)
+    report = run_benchmark(args.identity, with_app=not args.no_app)
     if args.json:
-        common.print_json(report)
+        print_json(report)
         return
     machine = report["machine"]
     print(f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}, {machine['device']}")

@@ -1,10 +1,11 @@
 """doctor [--json]"""
 
-from dgtalker.commands import common
+from dgtalker.commands import options
+from dgtalker.commands.console import print_json
 
 
 def configure(parser):
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options.add_json(parser)
 
 
 def run(args) -> int:
@@ -12,7 +13,7 @@ def run(args) -> int:
 
     report = examine()
     if args.json:
-        common.print_json(report)
+        print_json(report)
     else:
         width = max(len(name) for name in report["checks"])
         for name, check in report["checks"].items():

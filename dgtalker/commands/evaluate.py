@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
-from dgtalker.commands import common
+from dgtalker.commands import options
+from dgtalker.commands.console import Progress, print_json
+from dgtalker.files import check_output_file, check_output_folder
 
 
 def configure(parser):
-    parser.add_argument("identity", help="shipped name, folder or hub repository")
+    options.add_identity(parser)
     parser.add_argument("dataset", help="data set of held-out clips, made by preprocess")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options.add_json(parser)
     parser.add_argument("--report", metavar="FILE.html", help="also write a page with figures, plots and frames")
     parser.add_argument("--all", action="store_true", help="every setting that the given folders allow")
-    parser.add_argument("--face-landmarker", metavar="FILE", help="MediaPipe face_landmarker.task")
+    options.add_face_landmarker(parser)
     parser.add_argument("--clips", type=int, default=20, help="at most so many clips, default 20")
     parser.add_argument(
         "--refine-cameras",
@@ -38,12 +40,11 @@ def configure(parser):
         metavar="DIR",
         help="also write sheets of real and rendered frames, and the lips at every phone of --voices",
     )
-    parser.add_argument("--revision", help="of a hub repository")
 
 
 def run(args) -> None:
-    frames = args.frames and common.check_output_folder(args.frames)
-    page = args.report and common.check_output_file(args.report, (".html", ".htm"))
+    frames = args.frames and check_output_folder(args.frames)
+    page = args.report and check_output_file(args.report, (".html", ".htm"))
     from dgtalker.evaluation import EvaluationConfig, evaluate
     from dgtalker.identity import Identity
     from dgtalker.report.figures import ReportFigures
@@ -61,14 +62,14 @@ def run(args) -> None:
         sheets=frames or None,
     )
     report_figures = ReportFigures()
-    with common.Progress("evaluate") as progress:
+    with Progress("evaluate") as progress:
         report = evaluate(identity, dataset, config, progress=progress, report_figures=report_figures)
     if page:
         from dgtalker.report.html import write_page
 
         write_page(page, report, report_figures, title=identity.title)
     if args.json:
-        common.print_json(report)
+        print_json(report)
         return
     for name, block in report.items():
         if isinstance(block, dict) and name not in ("baselines", "config", "hashes"):

@@ -3,16 +3,14 @@
 from pathlib import Path
 
 from dgtalker.assets import find_asset
-from dgtalker.commands import common
+from dgtalker.commands import options
+from dgtalker.commands.console import Progress, print_json
+from dgtalker.files import check_output_folder
 
 
 def configure(parser):
     parser.add_argument("prior", help="shipped name, folder or hub repository")
-    parser.add_argument(
-        "--makehuman",
-        metavar="DIR",
-        help="MakeHuman's skins, hair, eyes, teeth ... (CC0); default: $DGTALKER_SHARED/data/makehuman",
-    )
+    options.add_makehuman(parser)
     parser.add_argument("--people", type=int, default=40, help="held-out people, default 40")
     parser.add_argument("-o", "--output", metavar="DIR", help="of report.json and report.jpg; default: the prior's")
     parser.add_argument("--work", metavar="DIR", help="of results by person, from which a stopped run goes on")
@@ -22,7 +20,7 @@ def configure(parser):
 
 
 def run(args) -> None:
-    output = Path(common.check_output_folder(args.output)) if args.output else None
+    output = Path(check_output_folder(args.output)) if args.output else None
     from dgtalker.evaluation.prior import PriorReportConfig, evaluate_prior
 
     config = PriorReportConfig(
@@ -34,10 +32,10 @@ def run(args) -> None:
         seed=args.seed,
         workers=args.workers,
     )
-    with common.Progress("evaluate-prior") as progress:
+    with Progress("evaluate-prior") as progress:
         report = evaluate_prior(config, progress=progress)
     if args.json:
-        common.print_json(report)
+        print_json(report)
         return
     for stage in ("inversion", "tuned"):
         block = report[stage]

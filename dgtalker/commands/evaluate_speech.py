@@ -1,14 +1,15 @@
 """evaluate-speech BACKBONE SOURCE... [--json]"""
 
-from dgtalker.commands import common
+from dgtalker.commands import options
+from dgtalker.commands.console import Progress, print_json
 
 
 def configure(parser):
     parser.add_argument("backbone", help="shipped name, folder or hub repository")
     parser.add_argument("films", nargs="+", metavar="SOURCE", help="data sets, or folders of films, of people speaking")
-    parser.add_argument("--face-landmarker", metavar="FILE", help="MediaPipe face_landmarker.task")
+    options.add_face_landmarker(parser)
     parser.add_argument("--revision", help="of a hub repository")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options.add_json(parser)
 
 
 def run(args) -> None:
@@ -16,10 +17,10 @@ def run(args) -> None:
     from dgtalker.navigation.speech_backbone import load_backbone
 
     backbone = load_backbone(args.backbone, args.revision)
-    with common.Progress("evaluate-speech") as progress:
+    with Progress("evaluate-speech") as progress:
         figures = evaluate_speech(backbone, args.films, args.face_landmarker, progress)
     if args.json:
-        common.print_json(figures)
+        print_json(figures)
         return
     for name, block in figures.items():
         values = (f"{key} {value:.3f}" for key, value in block.items() if isinstance(value, float))

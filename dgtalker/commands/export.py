@@ -1,17 +1,17 @@
 """export IDENTITY -o HEAD.ply"""
 
-from dgtalker.commands import common
+from dgtalker.commands import options
+from dgtalker.files import check_output_file
 
 
 def configure(parser):
-    parser.add_argument("identity", help="shipped name, folder or hub repository")
+    options.add_identity(parser)
     parser.add_argument("-o", "--output", required=True, metavar="HEAD.ply")
-    parser.add_argument("--revision", help="of a hub repository")
-    common.add_set_option(parser)
+    options.add_set(parser)
 
 
 def run(args) -> None:
-    output = common.check_output_file(args.output, (".ply",))
+    output = check_output_file(args.output, (".ply",))
     from dgtalker.identity import Identity
     from dgtalker.performance.curves import check_edits, parse_edits
 

@@ -1,12 +1,14 @@
 """preprocess SOURCE... -o DATASET"""
 
-from dgtalker.commands import common
+from dgtalker.commands import options
+from dgtalker.commands.console import Progress
+from dgtalker.files import check_output_folder
 
 
 def configure(parser):
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="videos of one person, or folders of them")
     parser.add_argument("-o", "--output", required=True, metavar="DATASET")
-    parser.add_argument("--face-landmarker", metavar="FILE", help="MediaPipe face_landmarker.task")
+    options.add_face_landmarker(parser)
     parser.add_argument("--segmenter", metavar="FILE", help="MediaPipe selfie_segmenter.tflite")
     parser.add_argument(
         "--like", metavar="DATASET", help="take shape, crop and scales from this data set: for held-out clips"
@@ -17,10 +19,10 @@ def configure(parser):
 
 
 def run(args) -> None:
-    output = common.check_output_folder(args.output)
+    output = check_output_folder(args.output)
     from dgtalker.video.preprocess import PreprocessConfig, preprocess
 
-    with common.Progress("preprocess") as progress:
+    with Progress("preprocess") as progress:
         dataset = preprocess(
             args.sources,
             output,

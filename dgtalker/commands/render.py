@@ -1,21 +1,21 @@
 """render IDENTITY -o OUT.png"""
 
-from dgtalker.commands import common
+from dgtalker.commands import options
+from dgtalker.files import check_output_file
 
 
 def configure(parser):
-    parser.add_argument("identity", help="shipped name, folder or hub repository")
+    options.add_identity(parser)
     parser.add_argument("-o", "--output", required=True, metavar="OUT.png")
-    parser.add_argument("--size", type=common.size, default=256, help="pixels, default 256")
-    parser.add_argument("--yaw", type=common.number, default=0.0, help="degrees; > 0: from the head's left")
-    parser.add_argument("--pitch", type=common.number, default=0.0, help="degrees; > 0 raises the camera")
-    parser.add_argument("--zoom", type=common.number, default=1.0)
-    parser.add_argument("--revision", help="of a hub repository")
-    common.add_set_option(parser)
+    parser.add_argument("--size", type=options.size, default=256, help="pixels, default 256")
+    parser.add_argument("--yaw", type=options.number, default=0.0, help="degrees; > 0: from the head's left")
+    parser.add_argument("--pitch", type=options.number, default=0.0, help="degrees; > 0 raises the camera")
+    parser.add_argument("--zoom", type=options.number, default=1.0)
+    options.add_set(parser)
 
 
 def run(args) -> None:
-    output = common.check_output_file(args.output, (".png", ".jpg", ".jpeg", ".webp"))
+    output = check_output_file(args.output, (".png", ".jpg", ".jpeg", ".webp"))
     from PIL import Image
 
     from dgtalker.camera import orbit_camera

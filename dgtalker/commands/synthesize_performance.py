@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from dgtalker.commands import common
+from dgtalker.commands import options
+from dgtalker.commands.console import Progress
 from dgtalker.errors import UserError
+from dgtalker.files import check_output_folder
 
 MOMENTS = 4
 
@@ -13,7 +15,7 @@ def configure(parser):
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="gets one NAME.mp4 and its truth a clip")
     parser.add_argument("--makehuman", required=True, metavar="DIR", help="MakeHuman's skins, hair, eyes, teeth ...")
     parser.add_argument("--seed", type=int, default=0, help="of the person: the same seed is the same person")
-    parser.add_argument("--size", type=common.size, default=480, help="pixels, default 480")
+    parser.add_argument("--size", type=options.size, default=480, help="pixels, default 480")
     parser.add_argument(
         "--views",
         type=int,
@@ -23,27 +25,26 @@ def configure(parser):
         metavar="MOMENTS",
         help=f"also picture so many moments of each film (default {MOMENTS}) from all sides, for evaluate --truth",
     )
-    parser.add_argument("--face-landmarker", metavar="FILE", help="MediaPipe face_landmarker.task")
+    options.add_face_landmarker(parser)
     parser.add_argument("--resume", action="store_true", help="keep the videos that are there already")
 
 
 def run(args) -> None:
     if not 0 <= args.views <= 100:
         raise UserError(f"--views must lie between 0 and 100 moments, not {args.views}.")
-    output = common.check_output_folder(args.output)
+    output = check_output_folder(args.output)
     import numpy as np
 
     from dgtalker.people.assets import PersonAssets
     from dgtalker.people.person import sample_person
-    from dgtalker.people.talking_videos import read_performance, synthesize_performance
-    from dgtalker.people.views import capture_views
+    from dgtalker.people.talking_videos import capture_views, read_performance, synthesize_performance
     from dgtalker.video.landmarks import Landmarker, block_metrics
     from dgtalker.video.source import list_videos
     from dgtalker.video.true_views import views_path
 
     block_metrics()
     clips = list_videos(args.clips)
-    with Landmarker(args.face_landmarker, max_faces=1) as landmarker, common.Progress("synthesize") as progress:
+    with Landmarker(args.face_landmarker, max_faces=1) as landmarker, Progress("synthesize") as progress:
         person = sample_person(np.random.default_rng(args.seed), PersonAssets(args.makehuman))
         names = tuple(person.assets.template.expression_names)
         for done, clip in enumerate(clips):

@@ -4,8 +4,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from dgtalker.commands import common
+from dgtalker.commands import options
+from dgtalker.commands.console import Progress
 from dgtalker.errors import UserError
+from dgtalker.files import check_input_file, check_output_file
 
 DEFAULT_SIZE, DEFAULT_CAMERA = 256, "front"
 
@@ -14,18 +16,18 @@ def configure(parser):
     parser.add_argument("identity", nargs="?", help="shipped name, folder or hub repository; may be left to --session")
     parser.add_argument("audio", nargs="?", help="speech in any common format, rate and length")
     parser.add_argument("-o", "--output", required=True, metavar="OUT.mp4")
-    parser.add_argument("--size", type=common.size, help=f"pixels, default {DEFAULT_SIZE}")
+    parser.add_argument("--size", type=options.size, help=f"pixels, default {DEFAULT_SIZE}")
     parser.add_argument("--camera", choices=["front", "spiral"], help=f"default {DEFAULT_CAMERA}")
     parser.add_argument("--save-coefficients", metavar="C.csv", help="write the coefficient curves")
     parser.add_argument("--revision", help="of a hub repository")
-    common.add_set_option(parser)
+    options.add_set(parser)
     upper = parser.add_argument_group("upper face; none of these changes the lips")
     upper.add_argument(
         "--blinks",
         metavar="TIMES",
         help="seconds at which the eyes shut, '1.2,3.4,5', or a .csv of them, or none; default: as people blink",
     )
-    upper.add_argument("--blink-rate", type=common.number, metavar="N", help="blinks a minute, 0 to 60, default 18")
+    upper.add_argument("--blink-rate", type=options.number, metavar="N", help="blinks a minute, 0 to 60, default 18")
     upper.add_argument(
         "--expression-audio", "--expression-from", metavar="AUDIO2", help="take the expression from another recording"
     )
@@ -43,11 +45,11 @@ def run(args) -> None:
     if args.audio is None and session is None:
         what = "IDENTITY and AUDIO" if args.identity is None else "AUDIO"
         raise UserError(f"{what} must be given. See dgtalker talk --help.")
-    audio = args.audio and common.check_input_file(args.audio, "audio file")
-    expression = args.expression_audio and common.check_input_file(args.expression_audio, "audio file")
-    output = common.check_output_file(args.output, (".mp4",))
-    table = args.save_coefficients and common.check_output_file(args.save_coefficients, (".csv",))
-    saved = args.save_session and common.check_output_file(args.save_session, (".json",))
+    audio = args.audio and check_input_file(args.audio, "audio file")
+    expression = args.expression_audio and check_input_file(args.expression_audio, "audio file")
+    output = check_output_file(args.output, (".mp4",))
+    table = args.save_coefficients and check_output_file(args.save_coefficients, (".csv",))
+    saved = args.save_session and check_output_file(args.save_session, (".json",))
     from dgtalker.identity import Identity
     from dgtalker.performance.curves import parse_edits
     from dgtalker.talk import talk, talk_session
@@ -57,7 +59,7 @@ def run(args) -> None:
     if session is None:
         settings = _settings(args)
         identity = Identity.from_pretrained(args.identity, revision=args.revision)
-        with common.Progress("talk") as progress:
+        with Progress("talk") as progress:
             result = talk(
                 identity,
                 audio,
@@ -74,7 +76,7 @@ def run(args) -> None:
         if args.camera:
             session = replace(session, camera=replace(session.camera, path=args.camera))
         identity = _identity_of(session, args)
-        with common.Progress("talk") as progress:
+        with Progress("talk") as progress:
             result = talk_session(session, identity, audio or None, output, progress=progress, **options)
         if not audio:
             print(f"The video is silent: give the sound{_named(session)} after --session to hear it.", file=sys.stderr)
@@ -101,7 +103,7 @@ def _read_session(args):
             args.identity, args.audio = None, args.identity
     from dgtalker.performance.session import Session
 
-    session = Session.load(common.check_input_file(args.session, "session"))
+    session = Session.load(check_input_file(args.session, "session"))
     given = [o for o in ("blinks", "blink_rate", "variant", "seed") if getattr(args, o) is not None]
     if session.curves is not None and args.expression_audio is not None:
         given.append("expression_audio")

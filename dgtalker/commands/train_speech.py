@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from dgtalker.commands import common
+from dgtalker.commands import options
+from dgtalker.commands.console import Progress, print_json
+from dgtalker.files import check_output_folder
 
 
 def configure(parser):
@@ -27,25 +29,25 @@ def configure(parser):
         "--changes", type=int, metavar="N", help="times that a film is heard with another voice and room"
     )
     parser.add_argument("--steps", type=int, metavar="N")
-    parser.add_argument("--max-minutes", type=common.number, help="of the regression itself")
+    parser.add_argument("--max-minutes", type=options.number, help="of the regression itself")
     parser.add_argument("--source", default="", help="what it was trained on, for the model card")
     parser.add_argument("--attribution", default="", help="licence and credit of that material, for the model card")
     parser.add_argument(
         "--work", metavar="FOLDER", help="where phones and what was heard are kept between runs; default: DIR.work"
     )
-    parser.add_argument("--face-landmarker", metavar="FILE", help="MediaPipe face_landmarker.task")
+    options.add_face_landmarker(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON document")
 
 
 def run(args) -> None:
-    output = common.check_output_folder(args.output)
+    output = check_output_folder(args.output)
     if args.work:
-        common.check_output_folder(args.work)
+        check_output_folder(args.work)
     from dgtalker.errors import UserError
     from dgtalker.evaluation.speech_backbone import evaluate_speech
     from dgtalker.report.cards.speech import speech_card
-    from dgtalker.resumable import Log
+    from dgtalker.resumable import RunLog
     from dgtalker.training.speech.train import SpeechConfig, save_backbone, train_speech
     from dgtalker.training.stage import Stage
 
@@ -56,9 +58,9 @@ def run(args) -> None:
                 raise UserError(f"--{name} must be at least {least}, not {value}.")
             changes[name] = value
     if args.max_minutes is not None:
-        changes["minutes"] = common.positive_minutes(args.max_minutes)
+        changes["minutes"] = options.check_minutes(args.max_minutes)
     work = Path(args.work) if args.work else output.resolve().with_name(output.resolve().name + ".work")
-    with common.Progress("train-speech") as progress:
+    with Progress("train-speech") as progress:
         backbone, trained_on = train_speech(
             args.clips,
             args.speech,
@@ -66,7 +68,7 @@ def run(args) -> None:
             SpeechConfig(**changes),
             work,
             args.face_landmarker,
-            Stage("train-speech", Log(work / "log.jsonl"), progress),
+            Stage("train-speech", RunLog(work / "log.jsonl"), progress),
         )
         figures = evaluate_speech(backbone, args.held_out, args.face_landmarker)
     trained_on |= {"source": args.source, "attribution": args.attribution}
@@ -74,7 +76,7 @@ def run(args) -> None:
         backbone, output, trained_on, figures, speech_card(output.resolve().name, backbone, trained_on, figures)
     )
     if args.json:
-        common.print_json(figures)
+        print_json(figures)
         return
     print(f"{args.output}: {trained_on['examples']} examples of {trained_on['films']} films and "
           f"{trained_on['recordings']} other recordings")  # fmt: skip

@@ -6,16 +6,19 @@ import csv
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
 
 from dgtalker.errors import UserError
-from dgtalker.identity import MAX_COEFFICIENT, Identity
-from dgtalker.media.audio import FPS
+from dgtalker.identity import MAX_COEFFICIENT, Identity, check_coefficients
+from dgtalker.media.clock import FPS
 from dgtalker.navigation.model import RANGE_MARGIN
 from dgtalker.performance.expression import ExpressionSettings, looped
+from dgtalker.performance.recording import Recording
 
+EASE_SECONDS = 0.12  # over which an edit of a part comes and goes, inside that part
 _RELAX_FRAMES = 15  # the upper face comes to rest more slowly than the lips
 
 
@@ -24,6 +27,11 @@ class Performance:
     """Curves of N video frames in units of training standard deviations; zero is the canonical expression.
 
     `a_exp` already contains what `blink` adds: Identity.frame(a_exp[i], a_lip[i]) is the picture.
+
+    >>> performance = dg.load("grid-s1").listen("speech.wav")
+    >>> performance.curves["lip1"].shape == (len(performance),)
+    True
+    >>> wider = performance.edit(lip2=1.5, start=0.2, end=0.8)
     """
 
     a_exp: np.ndarray  # [N, n_exp] float32
@@ -33,6 +41,8 @@ class Performance:
     lip_names: tuple[str, ...]
     fps: float = FPS
     identity: str = ""  # name of the identity that the curves are for
+    blink_weights: np.ndarray | None = None  # [3, n_exp], see Identity.blink_weights; None: no identity is known
+    sound: Recording | None = None  # that they were made from
 
     def __len__(self) -> int:
         return len(self.blink)
@@ -41,6 +51,12 @@ class Performance:
     def seconds(self) -> float:
         """Length on the master clock."""
         return len(self) / self.fps
+
+    @property
+    def curves(self) -> dict[str, np.ndarray]:
+        """The curves by name, [N] each: "exp1" .., "lip1" .., "blink". They share memory with the performance."""
+        named = zip(self.exp_names + self.lip_names, (*self.a_exp.T, *self.a_lip.T), strict=True)
+        return {**dict(named), "blink": self.blink}
 
     @classmethod
     def from_audio(
@@ -78,26 +94,78 @@ class Performance:
         a_exp = settings.movement(a_exp, RANGE_MARGIN * identity.limits[: identity.n_exp])
         a_exp = looped(a_exp * uniform_filter1d(activity, _RELAX_FRAMES, mode="nearest")[:, None], frames)
         a_exp = a_exp + identity.blink_coefficients(blink)
+        return cls._of(identity, a_exp.astype(np.float32), a_lip, blink)
+
+    @classmethod
+    def _of(cls, identity: Identity, a_exp: np.ndarray, a_lip: np.ndarray, blink: np.ndarray) -> Performance:
         names = tuple(identity.exp_names), tuple(identity.lip_names)
-        return cls(a_exp.astype(np.float32), a_lip, blink, *names, identity=identity.name)
+        return cls(a_exp, a_lip, blink, *names, identity=identity.name, blink_weights=identity.blink_weights)
+
+    def edit(self, start: float | None = None, end: float | None = None, **offsets: float) -> Performance:
+        """A copy with constants added between two moments, in seconds; None stands for the beginning and the end.
+
+        Offsets are training standard deviations. That of blink is from -1 to 1; the eyes stay within 0 (open) to
+        1 (shut), and the expression follows them as at the blink slider. At a `start` and an `end` that are given,
+        the change comes and goes within EASE_SECONDS (0.12 s), inside the part, so that nothing else changes.
+        Raises UserError for an unknown name, a value that is not a number or absurdly large, or a part that is none.
+
+        >>> performance = dg.load("grid-s1").listen("speech.wav")
+        >>> shut = performance.edit(blink=1)
+        >>> wider = performance.edit(lip2=1.5, exp1=-0.5, start=0.2, end=0.8)
+        """
+        check_coefficients(offsets, self.exp_names + self.lip_names)
+        weight = self._part_weight(start, end)
+        inside = weight > 0
+
+        def added(curves: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+            constant = np.array([offsets.get(name, 0.0) for name in names], np.float32)
+            return np.where(inside[:, None], curves + weight[:, None] * constant, curves)
+
+        a_exp, a_lip = added(self.a_exp, self.exp_names), added(self.a_lip, self.lip_names)
+        if not offsets.get("blink"):
+            return replace(self, a_exp=a_exp, a_lip=a_lip)
+        blink = np.clip(self.blink + weight * np.float32(offsets["blink"]), 0.0, 1.0)
+        a_exp = np.where(inside[:, None], a_exp + self._blink_part(blink) - self._blink_part(self.blink), a_exp)
+        return replace(self, a_exp=a_exp, a_lip=a_lip, blink=blink)
 
     def with_edits(self, edits: Mapping[str, float] | None, identity: Identity) -> Performance:
-        """A copy with constants added, {"lip3": 1.5, "blink": 0.5}: training standard deviations, blink in -1..1.
+        """`edit` of the whole length for curves that may not know their identity; None or {}: as they are."""
+        known = replace(self, blink_weights=identity.blink_weights)
+        return known.edit(**edits) if edits else known
 
-        Raises UserError for an unknown name, or a value that is not a number or absurdly large.
+    def _part_weight(self, start: float | None, end: float | None) -> np.ndarray:
+        """How much of an edit from `start` to `end` each frame shows, [N] float32 in 0..1."""
+        first, last = 0.0 if start is None else start, self.seconds if end is None else end
+        for name, value in (("start", first), ("end", last)):
+            if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value < 0:
+                raise UserError(f"The {name} of an edit must be a number of seconds from 0 on, not {value}.")
+        if first >= self.seconds:
+            raise UserError(f"The edit starts at {first:g} s, but the performance lasts {self.seconds:.2f} s.")
+        if first >= last:
+            raise UserError(f"The edit ends at {last:g} s, which is not after its start at {first:g} s.")
+        time = (np.arange(len(self)) + 0.5) / self.fps
+        ease = min(EASE_SECONDS, (last - first) / 2)
+        ramp = np.ones(len(self))
+        for given, distance in ((start, time - first), (end, last - time)):
+            if given is not None:
+                t = np.clip(distance / ease, 0.0, 1.0)
+                ramp = np.minimum(ramp, t * t * (3.0 - 2.0 * t))
+        return ramp.astype(np.float32)
+
+    def _blink_part(self, blink: np.ndarray) -> np.ndarray:
+        """What blink [N] adds to a_exp: [N, n_exp], as Identity.blink_coefficients has it."""
+        if self.blink_weights is None:
+            raise UserError(
+                "These curves do not know how their head blinks: load them with Performance.load(path, head.identity)."
+            )
+        linear, quadratic, unit = self.blink_weights
+        return (blink[:, None] * linear + np.square(blink)[:, None] * quadratic) / unit
+
+    def save(self, path: str | Path) -> Path:
+        """Write a .csv: frame, time code (h:mm:ss.mmm) and one named column a curve. Raises UserError if not writable.
+
+        >>> path = dg.load("grid-s1").listen("speech.wav").save("curves.csv")
         """
-        if not edits:
-            return self
-        check_edits(edits, self.exp_names + self.lip_names)
-        a_exp = self.a_exp + np.array([edits.get(name, 0.0) for name in self.exp_names], np.float32)
-        a_lip = self.a_lip + np.array([edits.get(name, 0.0) for name in self.lip_names], np.float32)
-        blink = np.clip(self.blink + np.float32(edits.get("blink", 0.0)), 0.0, 1.0)
-        if "blink" in edits:
-            a_exp = a_exp + identity.blink_coefficients(blink) - identity.blink_coefficients(self.blink)
-        return replace(self, a_exp=a_exp.astype(np.float32), a_lip=a_lip, blink=blink)
-
-    def save_csv(self, path: str | Path) -> Path:
-        """Write frame, time code (h:mm:ss.mmm) and one named column a curve. Raises UserError if not writable."""
         path = Path(path)
         header = ["frame", "time", *self.exp_names, *self.lip_names, "blink"]
         curves = np.concatenate([self.a_exp, self.a_lip, self.blink[:, None]], axis=1)
@@ -113,11 +181,15 @@ class Performance:
         return path
 
     @classmethod
-    def load_csv(cls, path: str | Path, identity: Identity) -> Performance:
-        """Read what save_csv wrote, for `identity`. Raises UserError if a column is missing or a value is no number."""
+    def load(cls, path: str | Path, identity: Identity) -> Performance:
+        """Read what `save` wrote, for `identity`. Raises UserError if a column is missing or a value is no number.
+
+        >>> head = dg.load("grid-s1")
+        >>> path = head.listen("speech.wav").save("curves.csv")
+        >>> performance = dg.Performance.load("curves.csv", head.identity)
+        """
         path = Path(path)
-        exp_names, lip_names = tuple(identity.exp_names), tuple(identity.lip_names)
-        names = [*exp_names, *lip_names, "blink"]
+        names = [*identity.exp_names, *identity.lip_names, "blink"]
         try:
             with open(path, newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
@@ -128,9 +200,8 @@ class Performance:
             raise UserError(f"{path.name} is not a coefficient table of '{identity.name}': {error}.") from error
         if not len(curves) or not np.isfinite(curves).all() or np.abs(curves).max() > 10 * MAX_COEFFICIENT:
             raise UserError(f"{path.name} holds no frames, or values that are not finite or absurdly large.")
-        ke = len(exp_names)
         blink = np.clip(curves[:, -1], 0.0, 1.0)
-        return cls(curves[:, :ke], curves[:, ke:-1], blink, exp_names, lip_names, identity=identity.name)
+        return cls._of(identity, curves[:, : identity.n_exp], curves[:, identity.n_exp : -1], blink)
 
 
 def _encode(
@@ -144,17 +215,6 @@ def _encode(
     a_exp, a_lip = identity.encode(features)
     activity = speech_activity(samples, len(a_lip)) if gate else np.ones(len(a_lip), np.float32)
     return a_exp, a_lip, activity
-
-
-def check_edits(edits: Mapping[str, float], names: Iterable[str]) -> None:
-    """Raises UserError unless `edits` maps known coefficient names (or blink) to reasonable numbers."""
-    names = list(names)
-    for name, value in edits.items():
-        if name not in names and name != "blink":
-            raise UserError(f"There is no coefficient '{name}'; choose from {', '.join(names)}, blink.")
-        largest = 1.0 if name == "blink" else MAX_COEFFICIENT
-        if not math.isfinite(value) or abs(value) > largest:
-            raise UserError(f"Coefficient {name} must be a number within +-{largest:g}, not {value}.")
 
 
 def parse_edits(settings: Iterable[str]) -> dict[str, float]:

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from dgtalker import __version__
 from dgtalker.camera import PATHS, Camera
 from dgtalker.errors import UserError
 from dgtalker.files import file_sha256
-from dgtalker.identity import MAX_COEFFICIENT, Identity
-from dgtalker.media.audio import FPS, MAX_SECONDS
-from dgtalker.performance.curves import Performance, check_edits
+from dgtalker.identity import MAX_COEFFICIENT, Identity, check_coefficients
+from dgtalker.media.clock import FPS, MAX_SECONDS
+from dgtalker.performance.curves import Performance
 from dgtalker.performance.expression import ExpressionSettings
 
 FORMAT = "dgtalker-session"
@@ -102,9 +103,22 @@ class Session:
         if self.identity_sha256 and found and found != self.identity_sha256:
             raise UserError(f"The session was made with another version of '{self.identity}' than the one here.")
         names = [*identity.exp_names, *identity.lip_names]
-        check_edits(self.edits, names)
+        check_coefficients(self.edits, names)
         if self.curves and [*self.curves.exp_names, *self.curves.lip_names] != names:
             raise UserError(f"The session's curves are not those of '{self.identity}' here.")
+
+    def performance(self, identity: Identity) -> Performance:
+        """The curves as they were shown, with the edits. Raises UserError if there are none, or `identity` is another.
+
+        >>> head = dg.load("grid-s1")
+        >>> dg.Session("grid-s1", edits={"lip1": 1.0}, curves=head.listen("speech.wav")).save("talk.json").name
+        'talk.json'
+        >>> performance = dg.Session.load("talk.json").performance(head.identity)
+        """
+        self.check_identity(identity)
+        if self.curves is None:
+            raise UserError("The session holds no curves: let the head listen to its sound.")
+        return self.curves.with_edits(self.edits, identity)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -178,6 +192,14 @@ class Session:
             raise UserError(f"{name} is damaged: {str(error).rstrip('.')}.") from error
 
 
+def check_size(size: float) -> int:
+    """Raises UserError unless `size` is that of a video: even, 16 to 2048 pixels."""
+    number = isinstance(size, Real) and not isinstance(size, bool)
+    if not number or not 16 <= size <= MAX_SIZE or size % 2:
+        raise UserError(f"The size must be an even number of pixels from 16 to {MAX_SIZE}, not {size}.")
+    return int(size)
+
+
 class _Damaged(Exception):
     pass
 
@@ -197,8 +219,8 @@ def _read(values: dict) -> Session:
     if camera["path"] not in (*PATHS, STILL):
         raise _Damaged("its camera path is unknown")
     size = top["size"]
-    if type(size) is not int or not 16 <= size <= MAX_SIZE or size % 2:
-        raise _Damaged(f"its size is not an even number from 16 to {MAX_SIZE}")
+    if type(size) is not int:
+        raise _Damaged("its size is no whole number")
     if expression["blinks"] is not None and not isinstance(expression["blinks"], list):
         raise _Damaged("its blinks are no list")
     edits = {
@@ -207,7 +229,7 @@ def _read(values: dict) -> Session:
     return Session(
         identity=_text(identity["name"], "the identity"),
         identity_sha256=_digest(identity["sha256"], empty=True),
-        size=size,
+        size=check_size(size),
         camera=SessionCamera(
             camera["path"],
             _number(camera["yaw"], "yaw", 360.0),

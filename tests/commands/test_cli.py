@@ -5,8 +5,9 @@ import json
 import pytest
 
 from dgtalker import cli
-from dgtalker.commands import common
+from dgtalker.commands import console
 from dgtalker.errors import UserError
+from dgtalker.files import check_output_file, check_output_folder
 
 
 def run(capsys, *argv):
@@ -53,24 +54,24 @@ def test_outputs_are_checked_before_the_work(tmp_path):
     blocker = tmp_path / "file"
     blocker.write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        common.check_output_file(blocker / "out.png", (".png",))
+        check_output_file(blocker / "out.png", (".png",))
     with pytest.raises(UserError, match="must end in .png"):
-        common.check_output_file(tmp_path / "out.gif", (".png",))
+        check_output_file(tmp_path / "out.gif", (".png",))
     with pytest.raises(UserError, match="is a folder"):
-        common.check_output_file(tmp_path)
+        check_output_file(tmp_path)
     with pytest.raises(UserError, match="is a file"):
-        common.check_output_folder(blocker)
-    assert not common.check_output_folder(tmp_path / "later").exists()
-    assert common.check_output_file(tmp_path / "new" / "out.png", (".png",)).parent.is_dir()
+        check_output_folder(blocker)
+    assert not check_output_folder(tmp_path / "later").exists()
+    assert check_output_file(tmp_path / "new" / "out.png", (".png",)).parent.is_dir()
 
 
 def test_json_has_no_nan(capsys):
-    common.print_json({"a": float("nan"), "b": [1.5, float("inf")], "c": "text"})
+    console.print_json({"a": float("nan"), "b": [1.5, float("inf")], "c": "text"})
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": [1.5, None], "c": "text"}
 
 
 def test_progress_follows_the_engine(capsys):
-    with common.Progress("work") as progress:
+    with console.Progress("work") as progress:
         progress(0, 0, "reading")
         assert progress.bar is None  # bad input that shows now is refused without a bar
         progress(1, 4)

@@ -14,7 +14,7 @@ from dgtalker.media.probe import probe
 from dgtalker.media.video_reader import read_video
 from dgtalker.performance.expression import ExpressionSettings
 from dgtalker.performance.session import MAX_BYTES, STILL, Session, SessionCamera, Sound
-from dgtalker.talk import talk, talk_session
+from dgtalker.talk import TalkOptions, talk, talk_session
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +24,9 @@ def made(identity, tmp_path_factory):
     soundfile.write(folder / "speech.wav", syllables(1.2), RATE)
     soundfile.write(folder / "mood.wav", syllables(0.9, seed=2), RATE)
     settings = ExpressionSettings(blinks=(0.4, 0.8), seed=3, variant=2)
-    result = talk(
-        identity, folder / "speech.wav", folder / "video.mp4", size=64, camera=(20, -5, 1.5),
-        expression_from=folder / "mood.wav", edits={"lip1": 1.5, "blink": 0.25}, settings=settings,
-    )  # fmt: skip
+    edits = {"lip1": 1.5, "blink": 0.25}
+    options = TalkOptions(64, (20, -5, 1.5), edits, settings, expression_from=folder / "mood.wav")
+    result = talk(identity, folder / "speech.wav", folder / "video.mp4", options)
     result.session.save(folder / "session.json")
     return folder, result.session
 

@@ -12,8 +12,13 @@ from dgtalker.errors import UserError
 from dgtalker.identity import Identity
 from dgtalker.navigation.model import Navigation, NavigationConfig
 from dgtalker.navigation.speech_backbone import BackboneConfig
-from dgtalker.performance.feature_stream import LOOK_AHEAD_SECONDS, FeatureStream
-from dgtalker.performance.streaming import CoefficientStream, EncoderStream, look_ahead_seconds
+from dgtalker.performance.streaming import (
+    LOOK_AHEAD_SECONDS,
+    CoefficientStream,
+    EncoderStream,
+    FeatureStream,
+    look_ahead_seconds,
+)
 
 
 def identity(with_backbone: bool, kind: str = "log-mel", dim: int = 80) -> Identity:

@@ -1,0 +1,78 @@
+"""Options that several commands have, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from dgtalker.errors import UserError
+
+MAX_SIZE = 2048  # as in performance.session, which would import torch
+
+
+def size(text: str) -> int:
+    """Argparse type: a picture size in pixels."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if not 16 <= value <= MAX_SIZE or value % 2:
+        raise argparse.ArgumentTypeError(f"must be an even number from 16 to {MAX_SIZE}, not {text}")
+    return value
+
+
+def number(text: str) -> float:
+    """Argparse type: a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"must be a finite number, not {text}")
+    return value
+
+
+def check_minutes(value: float) -> float:
+    """Raises UserError unless `value` is above zero."""
+    if value <= 0:
+        raise UserError(f"--max-minutes must be above zero, not {value:g}.")
+    return value
+
+
+def add_identity(parser: argparse.ArgumentParser) -> None:
+    """IDENTITY and --revision."""
+    parser.add_argument("identity", help="shipped name, folder or hub repository")
+    parser.add_argument("--revision", help="of a hub repository")
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """--set, whose values are read by parse_edits."""
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="set coefficients, in training standard deviations: lip3=1.5 exp1=-1; blink runs from 0 to 1",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """--json."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def add_face_landmarker(parser: argparse.ArgumentParser) -> None:
+    """--face-landmarker."""
+    parser.add_argument(
+        "--face-landmarker", metavar="FILE", help="MediaPipe face_landmarker.task; searched for if absent"
+    )
+
+
+def add_makehuman(parser: argparse.ArgumentParser) -> None:
+    """--makehuman."""
+    parser.add_argument(
+        "--makehuman",
+        metavar="DIR",
+        help="MakeHuman's skins, hair, eyes, teeth ... (CC0); default: $DGTALKER_SHARED/data/makehuman",
+    )
