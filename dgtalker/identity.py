@@ -79,10 +79,11 @@ class Identity:
         folder: str | Path,
         preview: np.ndarray | None = None,
         card: str | None = None,
-        strip: bytes | None = None,
+        coefficient_sheet: bytes | None = None,
     ) -> Path:
-        """Write config.json, model.safetensors (fp16, bases int8), and if given preview.png (uint8 [H,W,3]), README.md
-        and the strip of coefficients (a WebP file's bytes).
+        """Write config.json and model.safetensors (fp16, bases int8) and, if given, the files beside them.
+
+        preview: uint8 [H,W,3], written as PNG. card: the README's Markdown. coefficient_sheet: a WebP file's bytes.
         """
         folder = Path(folder)
         tensors = {f"navigation.{key}": value for key, value in self.navigation.state_dict().items()}
@@ -100,8 +101,8 @@ class Identity:
             Image.fromarray(preview).save(folder / PREVIEW_FILE)
         if card is not None:
             (folder / CARD_FILE).write_text(card, encoding="utf-8")
-        if strip is not None:
-            write_atomic(folder / COEFFICIENT_SHEET_FILE, strip)
+        if coefficient_sheet is not None:
+            write_atomic(folder / COEFFICIENT_SHEET_FILE, coefficient_sheet)
         self.folder = folder
         return folder
 

@@ -48,7 +48,7 @@ def list_checkpoints(kind: str) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if (p / CONFIG_FILE).is_file())
 
 
-def resolve(name_or_path_or_repo: str | Path, kind: str = "prior", revision: str | None = None) -> Path:
+def find_checkpoint(name_or_path_or_repo: str | Path, kind: str = "prior", revision: str | None = None) -> Path:
     """Folder of a checkpoint given as a shipped name, a folder, a published name or a hub repository ("owner/name").
 
     Looked up in that order. The last two use the network and import huggingface_hub; a published name is a folder of
@@ -158,10 +158,10 @@ def read_weights(folder: str | Path, config: Mapping[str, Any] | None = None) ->
         raise UserError(f"'{folder}' is not a checkpoint: {WEIGHTS_FILE} is missing.") from error
     except OSError as error:
         raise UserError(f"'{path}' cannot be read: {error.strerror or error}.") from error
-    return from_bytes({k: v.float() if v.dtype == torch.float16 else v for k, v in tensors.items()})
+    return dequantize_int8({k: v.float() if v.dtype == torch.float16 else v for k, v in tensors.items()})
 
 
-def to_bytes(tensors: Mapping[str, Tensor], keys: Sequence[str]) -> dict[str, Tensor]:
+def quantize_int8(tensors: Mapping[str, Tensor], keys: Sequence[str]) -> dict[str, Tensor]:
     """The tensors with [R,N,C] ones of `keys` as int8 and, under "KEY.scale", [R,1,C] what they are multiples of."""
     stored = dict(tensors)
     for key in keys:
@@ -170,8 +170,8 @@ def to_bytes(tensors: Mapping[str, Tensor], keys: Sequence[str]) -> dict[str, Te
     return stored
 
 
-def from_bytes(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `to_bytes`, within half a step of the scale; tensors stored otherwise stay as they are."""
+def dequantize_int8(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `quantize_int8`, within half a step of the scale; tensors stored otherwise stay as they are."""
     scaled = {key for key in stored if f"{key}.scale" in stored}
     scales = {f"{key}.scale" for key in scaled}
     return {k: v.float() * stored[f"{k}.scale"] if k in scaled else v for k, v in stored.items() if k not in scales}

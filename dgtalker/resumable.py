@@ -1,8 +1,9 @@
-"""What every training shares: a resumable state in one file, a log, time boxes, Ctrl-C that waits for a safe moment.
+"""Long runs that can be stopped and continued.
 
-The state file is safetensors with a JSON header, written atomically: tensors (weights, optimiser moments, RNG) and
-plain values (step, settings). Nothing is pickled, and a run continued from it takes the same steps as one that was
-never stopped.
+A run is asked to stop (Ctrl-C, or a `cancelled` callable), saves its state at the next safe moment and raises
+TrainingStopped. The state is one safetensors file with a JSON header, written atomically: tensors (weights, optimiser
+moments) and plain values (step, settings); nothing is pickled. A run continued from it takes the same steps as one
+that was never stopped; its log and its time budget go on.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,32 +35,32 @@ def no_progress(done: float, total: float | None = None, message: str | None = N
     """Progress callable that says nothing."""
 
 
-def never() -> bool:
+def always_false() -> bool:
     """Cancelled callable of a run that nobody stops."""
     return False
 
 
 @contextlib.contextmanager
-def stop_on_interrupt(cancelled: Cancelled = never) -> Generator[Cancelled]:
+def stop_on_interrupt(cancelled: Cancelled = always_false) -> Generator[Cancelled]:
     """Inside, Ctrl-C only makes the yielded callable true (a second Ctrl-C interrupts at once)."""
-    seen = threading.Event()
+    interrupted = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield cancelled  # signals reach the main thread only
         return
 
     def handler(number, frame):
-        if seen.is_set():
+        if interrupted.is_set():
             raise KeyboardInterrupt
-        seen.set()
+        interrupted.set()
 
     before = signal.signal(signal.SIGINT, handler)
     try:
-        yield lambda: seen.is_set() or cancelled()
+        yield lambda: interrupted.is_set() or cancelled()
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-# ---- state ----
+# ---- the state ----
 
 
 def save_state(path: str | Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
@@ -89,13 +89,13 @@ def load_state(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"The training state '{path}' is damaged; start again without --resume.") from error
 
 
-def pack(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Put `prefix/` before every name, so that several dictionaries share a file."""
+def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as `prefix/NAME`, so that several dictionaries share a file."""
     return {f"{prefix}/{k}": v for k, v in tensors.items()}
 
 
-def unpack(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of pack."""
+def select_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of add_prefix: tensors named `prefix/NAME`, as NAME."""
     return {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(prefix + "/")}
 
 
@@ -114,35 +114,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
     optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def rng_tensors() -> dict[str, Tensor]:
-    """Torch's CPU random state (and CUDA's where it is in use)."""
-    out = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_initialized():
-        out["cuda"] = torch.cuda.get_rng_state()
-    return out
+# ---- what goes on over all parts of a run ----
 
 
-def restore_rng(tensors: Mapping[str, Tensor]) -> None:
-    """Put the state of rng_tensors back."""
-    torch.set_rng_state(tensors["cpu"])
-    if "cuda" in tensors and torch.cuda.is_initialized():
-        torch.cuda.set_rng_state(tensors["cuda"])
-
-
-def numpy_rng_state(rng: np.random.Generator) -> dict[str, Any]:
-    """JSON-able state of a numpy generator."""
-    return dict(rng.bit_generator.state)
-
-
-def restore_numpy_rng(rng: np.random.Generator, state: Mapping[str, Any]) -> None:
-    """Put the state of numpy_rng_state back."""
-    rng.bit_generator.state = dict(state)
-
-
-# ---- log and clocks ----
-
-
-class Log:
+class RunLog:
     """Appends JSON lines {"t": seconds since start, ...} to a file."""
 
     def __init__(self, path: str | Path):
@@ -157,14 +132,15 @@ class Log:
             file.write(json.dumps({"t": round(time.monotonic() - self.start, 2), **plain}) + "\n")
 
 
-class Every:
-    """True at most once per `seconds`: `if checkpoint_due(): ...`."""
+class IntervalTimer:
+    """Callable that is true at most once per `seconds`: `if checkpoint_due(): ...`."""
 
     def __init__(self, seconds: float):
         self.seconds = seconds
         self.last = time.monotonic()
 
     def __call__(self) -> bool:
+        """Whether the time has come; if so, the next interval begins."""
         now = time.monotonic()
         if now - self.last < self.seconds:
             return False
@@ -172,8 +148,8 @@ class Every:
         return True
 
 
-class TimeBox:
-    """A stage's budget of minutes, of which `used_s` seconds were spent by earlier runs."""
+class TimeBudget:
+    """A budget of minutes, of which `used_s` seconds were spent by earlier runs."""
 
     def __init__(self, minutes: float, used_s: float = 0.0):
         self.total = minutes * 60.0

@@ -20,7 +20,7 @@ def test_median_seconds_measures_wall_time():
 def test_resample_keeps_the_head_in_place(fake_identity, count):
     identity = Identity.from_pretrained(fake_identity)
     head = identity.frame(np.zeros(identity.n_exp), np.zeros(identity.n_lip))
-    other = bench.resample(head, count)
+    other = bench.resample_splats(head, count)
     assert other.count == count
     torch.testing.assert_close(other.means.mean(0), head.means.mean(0), atol=0.05, rtol=0)
     assert torch.isfinite(other.means).all() and (other.scales > 0).all()
@@ -29,7 +29,7 @@ def test_resample_keeps_the_head_in_place(fake_identity, count):
 def test_report_has_the_keys_that_other_tools_read(fake_identity, monkeypatch):
     monkeypatch.setattr(bench, "SECONDS_A_FIGURE", 0.05)
     monkeypatch.setattr(bench, "TALK_SECONDS", 0.5)
-    report = json.loads(json.dumps(bench.bench(str(fake_identity), with_app=False)))
+    report = json.loads(json.dumps(bench.run_benchmark(str(fake_identity), with_app=False)))
     for size in ("256", "512"):
         assert report["render"][size]["gaussians"] == bench.RENDER[int(size)] and report["render"][size]["ms"] > 0
         assert report["frame"][size]["fps"] > 0
@@ -40,7 +40,7 @@ def test_report_has_the_keys_that_other_tools_read(fake_identity, monkeypatch):
 def test_without_an_identity_there_is_nothing_to_measure(monkeypatch, tmp_path):
     monkeypatch.setenv("DGTALKER_CHECKPOINTS", str(tmp_path))
     with pytest.raises(UserError, match="no shipped identity"):
-        bench.bench()
+        bench.run_benchmark()
 
 
 def test_app_start_waits_for_a_picture(fake_identity, monkeypatch):

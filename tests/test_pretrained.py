@@ -47,7 +47,7 @@ def test_a_published_name_comes_from_its_folder_of_the_hub_repository(monkeypatc
     monkeypatch.setenv("DGTALKER_CHECKPOINTS", str(tmp_path))
     monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
     monkeypatch.setattr(pretrained, "hub_answers", lambda *_: True)
-    assert pretrained.resolve("amara", "identity") == made
+    assert pretrained.find_checkpoint("amara", "identity") == made
     assert asked["repo"] == pretrained.HUB_REPO
     assert all(pattern.startswith("identities/amara/") for pattern in asked["patterns"])
 
@@ -59,7 +59,7 @@ def test_a_hub_that_never_answers_is_one_sentence_not_a_wait(monkeypatch, tmp_pa
     monkeypatch.setattr(hub.HfApi, "model_info", lambda *_, **__: never.wait(30))
     monkeypatch.setattr(pretrained, "HUB_SECONDS", 0.1)
     with pytest.raises(UserError, match=f"{name}.*the hub cannot be reached or has no identity") as caught:
-        pretrained.resolve(name, "identity")
+        pretrained.find_checkpoint(name, "identity")
     assert "\n" not in str(caught.value)
     never.set()
 
@@ -67,4 +67,4 @@ def test_a_hub_that_never_answers_is_one_sentence_not_a_wait(monkeypatch, tmp_pa
 def test_an_unknown_name_asks_nobody(monkeypatch):
     monkeypatch.setattr(pretrained, "hub_answers", lambda *_: pytest.fail("the hub was asked"))
     with pytest.raises(UserError, match="no identity 'nobody'"):
-        pretrained.resolve("nobody", "identity")
+        pretrained.find_checkpoint("nobody", "identity")

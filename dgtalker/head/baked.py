@@ -83,6 +83,24 @@ class BakedHead(nn.Module):
         fields = (blend("means"), quats, scales, opacities, blend("colors"))
         return Gaussians(*map(torch.from_numpy, fields))
 
+    @torch.no_grad()
+    def permute_coefficients(self, order: Tensor, signs: Tensor) -> None:
+        """Reorder coefficients and flip their signs, in place: a'[k] = signs[k] a[order[k]]; order and signs [K].
+
+        Rows of the weights move and change sign, so no precision is lost.
+        """
+        size = self.coefficients
+        rows, columns = torch.triu_indices(size, size)
+        feature = torch.zeros(size, size, dtype=torch.int64)  # where phi(a) has a_i a_j
+        feature[rows, columns] = feature[columns, rows] = size + torch.arange(len(rows))
+        order, signs = order.cpu(), signs.cpu().float()
+        source = torch.cat([order, feature[order[rows], order[columns]]])
+        flip = torch.cat([signs, signs[rows] * signs[columns]])[:, None]
+        for name in ATTRIBUTES:
+            weights = getattr(self, f"weights_{name}")
+            weights.copy_(weights[source.to(weights.device)] * flip.to(weights))
+        self._arrays = None
+
     def _prepare_arrays(self) -> dict[str, np.ndarray]:
         """Buffers as flat contiguous float32 arrays: basis [R, N * channels], mean [N * channels]."""
         arrays = {"base_quats": self.base_quats.detach().cpu().float().numpy()}

@@ -21,11 +21,11 @@ from torch.nn import functional as F
 from dgtalker import pretrained
 from dgtalker.errors import UserError
 from dgtalker.gaussians import Gaussians
-from dgtalker.head.modulated_conv import Synthesis
+from dgtalker.head.modulated_conv import SynthesisNetwork
 from dgtalker.head.rotations import axis_angle_to_quaternion, quaternion_multiply, quaternion_to_axis_angle
 from dgtalker.head.surface import TexelSurface
 from dgtalker.head.template import HeadTemplate
-from dgtalker.head.uv_pyramid import CoarseTexels
+from dgtalker.head.uv_pyramid import UVPyramid
 
 # Channels of the residual map, in this order.
 RESIDUALS = {"offset": 3, "color": 3, "log_scale": 3, "axis_angle": 3, "logit_opacity": 1}
@@ -73,7 +73,7 @@ class GeneratorConfig:
         return replace(presets[name], **changes)
 
 
-class Mapping(nn.Module):
+class MappingNetwork(nn.Module):
     """z -> w: a linear map plus a small residual network (which starts at zero).
 
     Some coordinates of z choose between things that do not mix, such as hair styles: softmax turns a normal draw into
@@ -89,7 +89,7 @@ class Mapping(nn.Module):
         for parameter in last.parameters():
             nn.init.zeros_(parameter)
 
-    def chosen(self, z: Tensor) -> Tensor:  # [...,Z] -> [...,Z]
+    def apply_choices(self, z: Tensor) -> Tensor:  # [...,Z] -> [...,Z]
         """Z with its choices made."""
         z = z.clone()
         for start, stop, sharpness in self.choices:
@@ -99,7 +99,7 @@ class Mapping(nn.Module):
         return z
 
     def forward(self, z: Tensor) -> Tensor:  # [B,Z] -> [B,W]
-        z = self.chosen(z)
+        z = self.apply_choices(z)
         return self.linear(z) + self.residual(z)
 
 
@@ -162,13 +162,13 @@ class Generator(nn.Module):
         style_scale[self.slices["expression"]] = EXPRESSION_STYLE
         constant("style_scale", style_scale)
 
-        self.coarse = CoarseTexels(template, config.basis_size, config.map_size)
+        self.uv_pyramid = UVPyramid(template, config.basis_size, config.map_size)
         n = len(part)
         self.register_buffer("w_mean", torch.zeros(self.w_dim))
         self.register_buffer("w_std", torch.ones(self.w_dim))
         self.register_buffer("expression_std", torch.full((n_expression,), 0.25))
         self.color_mean = nn.Parameter(torch.full((n, 3), 0.5))
-        self.color_basis = nn.Parameter(torch.zeros(config.appearance_dim, len(self.coarse), 3))
+        self.color_basis = nn.Parameter(torch.zeros(config.appearance_dim, self.uv_pyramid.coarse_count(), 3))
         self.offset_mean = nn.Parameter(torch.zeros(n, 3))  # in the texel's frame (t, b, n), decimetres
         inner = torch.tensor([name in INNER_PARTS for name in template.part_names])[part]
         log_scales = footprint_log_scales(
@@ -178,13 +178,13 @@ class Generator(nn.Module):
         self.axis_angle_mean = nn.Parameter(torch.zeros(n, 3))
         self.logit_opacity_mean = nn.Parameter(torch.full((n,), 3.0))
         # Hair shell: offset in the texel's frame (3), logit opacity (1) and log-scale along t and b (2) per component.
-        self.hair_basis = nn.Parameter(torch.zeros(config.hair_dim, self.coarse.count("hair"), 6))
-        self.synthesis = Synthesis(self.w_dim, config.channels, sum(RESIDUALS.values()))
-        self.mapping = Mapping(config.z_dim, self.w_dim, config.mapping_hidden, config.z_choices)
+        self.hair_basis = nn.Parameter(torch.zeros(config.hair_dim, self.uv_pyramid.coarse_count("hair"), 6))
+        self.synthesis = SynthesisNetwork(self.w_dim, config.channels, sum(RESIDUALS.values()))
+        self.mapping = MappingNetwork(config.z_dim, self.w_dim, config.mapping_hidden, config.z_choices)
 
     # ---- latents ----
 
-    def truncation(self, w: Tensor, psi: float = 0.7) -> Tensor:  # [...,W] -> [...,W]
+    def truncate(self, w: Tensor, psi: float = 0.7) -> Tensor:  # [...,W] -> [...,W]
         """Pull w towards the mean head at rest: psi = 1 leaves it, 0 gives the mean. Hair stays: the mean of all styles
         is none.
         """
@@ -196,7 +196,7 @@ class Generator(nn.Module):
     def sample(self, count: int, seed: int = 0, psi: float = 0.8) -> Tensor:  # [count,W]
         """Latents of random people at rest, truncated by `psi`; the same for the same seed."""
         z = torch.randn(count, self.config.z_dim, generator=torch.Generator().manual_seed(seed))
-        w = self.truncation(self.mapping(z.to(self.w_mean.device)), psi)
+        w = self.truncate(self.mapping(z.to(self.w_mean.device)), psi)
         w[:, self.slices["expression"]] = 0
         return w
 
@@ -251,12 +251,14 @@ class Generator(nn.Module):
         vertices = self.vertices(w)
         frames, turned, stretch = self.surface.frames(vertices)
 
-        hair = self.coarse.refine(torch.tensordot(w[:, self.slices["hair"]], self.hair_basis, 1), "hair")  # [B,H,6]
+        hair = self.uv_pyramid.upsample(
+            torch.tensordot(w[:, self.slices["hair"]], self.hair_basis, 1), "hair"
+        )  # [B,H,6]
         offset = (self.offset_mean + residual["offset"]).index_add(1, self.hair_texels, hair[..., :3])
         opacity = (self.logit_opacity_mean + residual["logit_opacity"][..., 0]).index_add(
             1, self.hair_texels, hair[..., 3]
         )
-        appearance = self.coarse.refine(torch.tensordot(w[:, self.slices["appearance"]], self.color_basis, 1))
+        appearance = self.uv_pyramid.upsample(torch.tensordot(w[:, self.slices["appearance"]], self.color_basis, 1))
         turn = quaternion_multiply(turned, axis_angle_to_quaternion(self.axis_angle_mean + residual["axis_angle"]))
         stretch = F.pad(stretch.index_add(1, self.hair_texels, hair[..., 4:]), (0, 1))  # nothing along the normal
         out = {
@@ -307,7 +309,7 @@ class Generator(nn.Module):
         cls, name_or_path: str | Path, revision: str | None = None, template: HeadTemplate | None = None
     ) -> Generator:
         """Load by shipped name, folder or hub repository; UserError if there is none or it is damaged."""
-        folder = pretrained.resolve(name_or_path, "prior", revision)
+        folder = pretrained.find_checkpoint(name_or_path, "prior", revision)
         config = pretrained.read_config(folder, "prior")
         template = template or HeadTemplate.load()
         if config.get("template") != template_fingerprint(template):

@@ -33,7 +33,7 @@ class ModulatedConv(nn.Module):
         return F.leaky_relu(x * demodulate[:, :, None, None] + self.bias[:, None, None], 0.2) * math.sqrt(2.0)
 
 
-class Synthesis(nn.Module):
+class SynthesisNetwork(nn.Module):
     """Learned constant 8x8, then one doubling per entry of `channels`, to `out_channels` maps that start at zero."""
 
     def __init__(self, w_dim: int, channels: tuple[int, ...], out_channels: int, base_size: int = 8):

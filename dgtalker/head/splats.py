@@ -26,7 +26,7 @@ def region_weights(generator: Generator) -> tuple[Tensor, Tensor]:
     return at_texels(template.upper_weight), at_texels(template.lower_weight)
 
 
-def visibility(gaussians: Gaussians, cameras: Camera, render: Renderer) -> Tensor:
+def measure_visibility(gaussians: Gaussians, cameras: Camera, render: Renderer) -> Tensor:
     """How much of the pictures each splat paints: blending weights summed over pixels, mean over cameras, [N].
 
     The sum of a picture that is linear in the colours has just these weights as its gradient.
@@ -38,7 +38,7 @@ def visibility(gaussians: Gaussians, cameras: Camera, render: Renderer) -> Tenso
     return gradient.mean(dim=-1) / len(cameras)
 
 
-def moved(gaussians: Gaussians, pose: Tensor) -> Gaussians:
+def apply_pose(gaussians: Gaussians, pose: Tensor) -> Gaussians:
     """Rigid motion of splats [N]: pose [6] = rotation vector (radians) and translation (dm), about the world origin."""
     turn = axis_angle_to_quaternion(pose[:3])
     return Gaussians(

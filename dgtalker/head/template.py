@@ -37,7 +37,7 @@ class Atlas:
 
 @dataclass(frozen=True)
 class HeadTemplate:
-    """Mean neutral head, bases and UV atlas. `dgtalker.people.template_builder` builds it, `load()` loads it."""
+    """Mean neutral head, bases and UV atlas. `dgtalker.people.template.build` builds it, `load()` loads it."""
 
     vertices: Tensor  # [V, 3] mean neutral head, dm
     triangles: Tensor  # [F, 3] int32
@@ -69,7 +69,7 @@ class HeadTemplate:
         path = Path(path)
         if not path.is_file():
             raise UserError(
-                f"Head template {path} is missing: build it with python -m dgtalker.people.template_builder."
+                f"Head template {path} is missing: build it with python -m dgtalker.people.template.build."
             )
         tensors = load_file(path)
         meta = json.loads(path.with_suffix(".json").read_text())

@@ -1,7 +1,7 @@
-"""Between the texels of a fine UV map and those of a coarser one, on which the bases of the linear path are kept.
+"""Resampling between a fine UV map and a coarser one, on which the bases of the linear path are stored.
 
-A 256² map has four times the texels of a 128² one; a basis of 56 colours over it would alone be twice as large as a
-checkpoint may be. People differ smoothly; what is finer is in the mean and in the convolutions.
+A 256² map has four times the texels of a 128² one; 56 colour components on it would make a checkpoint too large. People
+differ smoothly; finer detail is in the mean and in the convolutions.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor, nn
 
-from dgtalker.head.template import HeadTemplate
+from dgtalker.head.template import Atlas, HeadTemplate
 
 
-class CoarseTexels(nn.Module):
-    """Bilinear refinement within each part, and its counterpart, averaging."""
+class UVPyramid(nn.Module):
+    """Bilinear upsampling within each part of the head, and its adjoint, averaging."""
 
     index: Tensor  # [N, 4] coarse texels around each fine one
     weight: Tensor  # [N, 4]
@@ -40,35 +40,32 @@ class CoarseTexels(nn.Module):
         self.register_buffer("hair_index", number[index[mine]], persistent=False)
         self.register_buffer("hair_weight", weight[mine], persistent=False)
 
-    def __len__(self) -> int:
-        return self.texels[None]
-
-    def count(self, part: str | None = None) -> int:
-        """Coarse texels of one part, or of all."""
+    def coarse_count(self, part: str | None = None) -> int:
+        """Number of coarse texels of one part, or of all."""
         return self.texels[part]
 
-    def refine(self, values: Tensor, part: str | None = None) -> Tensor:  # [...,Nc,C] -> [...,N,C]
+    def upsample(self, values: Tensor, part: str | None = None) -> Tensor:  # [...,Nc,C] -> [...,N,C]
         """Values at coarse texels -> at fine ones; of all parts or, with part="hair", of hair alone."""
         if self.identity:
             return values
         index, weight = (self.hair_index, self.hair_weight) if part else (self.index, self.weight)
         return reduce(torch.add, (values[..., index[:, k], :] * weight[:, k, None] for k in range(4)))
 
-    def average(self, values: Tensor, part: str | None = None) -> Tensor:  # [...,N,C] -> [...,Nc,C]
+    def downsample(self, values: Tensor, part: str | None = None) -> Tensor:  # [...,N,C] -> [...,Nc,C]
         """Values at fine texels -> weighted means at coarse ones."""
         if self.identity:
             return values
         index, weight = (self.hair_index, self.hair_weight) if part else (self.index, self.weight)
-        total = values.new_zeros(*values.shape[:-2], self.count(part), values.shape[-1])
-        share = values.new_zeros(self.count(part), 1)
+        total = values.new_zeros(*values.shape[:-2], self.coarse_count(part), values.shape[-1])
+        share = values.new_zeros(self.coarse_count(part), 1)
         for k in range(4):
             total.index_add_(-2, index[:, k], values * weight[:, k, None])
             share.index_add_(0, index[:, k], weight[:, k, None])
         return total / share.clamp_min(1e-6)
 
 
-def _bilinear(atlas, fine) -> tuple[Tensor, Tensor]:
-    """Coarse neighbours [N,4] of fine texels and their weights; those of other parts do not count."""
+def _bilinear(atlas: Atlas, fine: Atlas) -> tuple[Tensor, Tensor]:
+    """Coarse neighbours [N,4] of fine texels and their weights; those of other parts get weight zero."""
     size, place = atlas.size, (fine.texel_rowcol.double() + 0.5) * atlas.size / fine.size - 0.5
     table = torch.full((size, size), -1, dtype=torch.long)
     table[atlas.texel_rowcol[:, 0], atlas.texel_rowcol[:, 1]] = torch.arange(len(atlas))
@@ -83,7 +80,7 @@ def _bilinear(atlas, fine) -> tuple[Tensor, Tensor]:
         index.append(other.clamp_min(0))
         weight.append(near * ok)
     index, weight = torch.stack(index, 1), torch.stack(weight, 1)
-    # A texel at a chart's edge without such a neighbour takes the nearest of its part.
+    # A texel at a chart's edge that has no such neighbour takes the nearest of its part.
     for part in fine.texel_part.unique():
         lost = ((weight.sum(1) < 1e-6) & (fine.texel_part == part)).nonzero()[:, 0]
         same = (atlas.texel_part == part).nonzero()[:, 0]

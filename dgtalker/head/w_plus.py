@@ -1,7 +1,7 @@
-"""The generator seen from W+ (Abdal et al. 2019): a style of its own for every size of the convolutions.
+"""The generator in W+ (Image2StyleGAN, Abdal et al. 2019): a separate style for every resolution of the convolutions.
 
-Its latents are the L styles one after the other; the linear path from w to shape, colour and hair takes the first, as
-does the smallest convolution. Everything that only wants latents of some dimension, and splats, works on it unchanged.
+A latent is the concatenation of L styles; the linear path from w to shape, colour and hair takes the first, as does the
+smallest convolution. Code that only needs latents of some dimension, and splats, works with it unchanged.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dgtalker.gaussians import Gaussians
 from dgtalker.head.generator import Generator
 
 
-class LayeredGenerator(nn.Module):
+class WPlusGenerator(nn.Module):
     """A Generator with latents [B, L * W]; attributes as of Generator, `slices` as indices into all styles."""
 
     w_std: Tensor  # [L * W]
@@ -23,7 +23,7 @@ class LayeredGenerator(nn.Module):
         self.generator = generator
         self.levels = len(generator.config.channels)
         self.w_dim = self.levels * generator.w_dim
-        self.register_buffer("w_std", self.lift(generator.w_std), persistent=False)
+        self.register_buffer("w_std", self.to_w_plus(generator.w_std), persistent=False)
         starts = generator.w_dim * torch.arange(self.levels)[:, None]
         self.slices = {
             name: (starts + torch.arange(part.start, part.stop)).flatten() for name, part in generator.slices.items()
@@ -31,8 +31,8 @@ class LayeredGenerator(nn.Module):
         self.template, self.surface = generator.template, generator.surface
         self.texel_part, self.hair_texels = generator.texel_part, generator.hair_texels
 
-    def lift(self, w: Tensor) -> Tensor:
-        """Latents or steps [..., W] of the generator as [..., L * W]: the same style for all sizes."""
+    def to_w_plus(self, w: Tensor) -> Tensor:
+        """Latents or steps [..., W] of the generator as [..., L * W]: the same style at every resolution."""
         return w.repeat(*[1] * (w.ndim - 1), self.levels)
 
     def vertices(self, w: Tensor) -> Tensor:

@@ -29,10 +29,12 @@ class OrthogonalBlendshapes(nn.Module):
     def directions(self) -> Tensor:
         """Unit directions [W, n_exp + n_lip], expression first."""
         if self.bases == "joint":
-            return orthonormalise(self.raw)
+            return orthonormalise_columns(self.raw)
         if self.bases == "none":
             return self.raw
-        return torch.cat([orthonormalise(part) for part in self.raw.split([self.n_exp, self.n_lip], dim=1)], dim=1)
+        return torch.cat(
+            [orthonormalise_columns(part) for part in self.raw.split([self.n_exp, self.n_lip], dim=1)], dim=1
+        )
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """B_exp [W, n_exp] and B_lip [W, n_lip], in coefficient units."""
@@ -46,7 +48,7 @@ class OrthogonalBlendshapes(nn.Module):
         self.scales.copy_(scales)
 
 
-def orthonormalise(matrix: Tensor) -> Tensor:
+def orthonormalise_columns(matrix: Tensor) -> Tensor:
     """The Q factor of matrix [W, K] with R's diagonal positive: unique, hence continuous while training."""
     q, r = torch.linalg.qr(matrix)
     signs = torch.where(torch.diagonal(r) < 0, -1.0, 1.0).to(q)

@@ -70,12 +70,12 @@ def cross_view_loss(
         (i.mask_upper, j.mask_lower) if config.masks else (torch.ones_like(i.mask_upper), torch.ones_like(j.mask_lower))
     )
     return (
-        reconstruction(image_i, i.image, mask_up, config.gradient),
-        reconstruction(image_j, j.image, mask_low, config.gradient),
+        reconstruction_loss(image_i, i.image, mask_up, config.gradient),
+        reconstruction_loss(image_j, j.image, mask_low, config.gradient),
     )
 
 
-def reconstruction(image: Tensor, target: Tensor, mask: Tensor, gradient: float = 0.5) -> Tensor:
+def reconstruction_loss(image: Tensor, target: Tensor, mask: Tensor, gradient: float = 0.5) -> Tensor:
     """L1 of colours and of their gradients under a soft mask; images [..., H, W, 3], mask [..., H, W, 1]."""
     error = (image - target) * mask
     loss = error.abs().sum()

@@ -1,4 +1,4 @@
-"""Latent navigation, the idea of the project in one equation:
+"""Latent navigation, the idea of the project in one equation.
 
     w      = w_can + B_exp @ a_exp + B_lip @ a_lip
     splats = G(w)
@@ -35,7 +35,7 @@ class NavigationConfig:
     reach: int = 6  # frames of audio to each side
     dropout: float = 0.1  # of the audio encoders, while training
     bases: str = "joint"  # of blendshapes.BASES: both from one QR; the others are ablations
-    backbone: BackboneConfig | None = None  # of the lip encoder; None: it hears the features themselves
+    backbone: BackboneConfig | None = None  # of the lip encoder; None: it sees the features themselves
 
     def __post_init__(self):
         assert self.bases in BASES, self.bases
@@ -50,7 +50,7 @@ class NavigationConfig:
 
     @staticmethod
     def from_dict(values: Mapping) -> NavigationConfig:
-        """From config.json, also in its older words (`joint_qr`, `trunk`). Raises TypeError for unknown names."""
+        """From config.json, also with the keys of older versions (`joint_qr`, `trunk`). Raises TypeError for unknown names."""
         values = dict(values)
         if "trunk" in values:
             values["backbone"] = values.pop("trunk")
@@ -96,12 +96,13 @@ class Navigation(nn.Module):
 
     def expression(self, features: Tensor, blink: Tensor) -> Tensor:
         """Features [B, 2N, D], blink [B, N] in [0, 1] -> a_exp [B, N, n_exp]."""
-        return self.expression_encoder(self.normalise(features), blink) / self.unit[: self.config.n_exp]
+        return self.expression_encoder(self.normalise_features(features), blink) / self.unit[: self.config.n_exp]
 
     def lips(self, features: Tensor) -> Tensor:
         """Features [B, 2N, D] -> a_lip [B, N, n_lip]."""
-        heard = self.normalise(features) if self.config.backbone is None else features  # a backbone has its own units
-        return self.lip_encoder(heard) / self.unit[self.config.n_exp :]
+        if self.config.backbone is None:  # a backbone normalises for itself
+            features = self.normalise_features(features)
+        return self.lip_encoder(features) / self.unit[self.config.n_exp :]
 
     def blink(self, blink: Tensor) -> Tensor:
         """What blink [..., N] adds to a_exp: [..., N, n_exp], zero at 0."""
@@ -117,24 +118,24 @@ class Navigation(nn.Module):
         """Frames of sound before its own that a coefficient depends on."""
         return max(encoder.audio.look_behind for encoder in (self.expression_encoder, self.lip_encoder))
 
-    def encoder_groups(self, rate: float, backbone_share: float) -> list[dict]:
-        """The encoders' parameters for an optimiser; a backbone, which knows much already, at a share of the rate."""
+    def encoder_parameter_groups(self, rate: float, backbone_share: float) -> list[dict]:
+        """The encoders' parameters for an optimiser; a pretrained backbone's at `backbone_share` of the rate."""
         backbone = [p for name, p in self.lip_encoder.named_parameters() if name.startswith("audio.backbone.")]
         fresh = [p for name, p in self.lip_encoder.named_parameters() if not name.startswith("audio.backbone.")]
         groups = [{"params": [*self.expression_encoder.parameters(), *fresh], "lr": rate}]
         return groups + ([{"params": backbone, "lr": backbone_share * rate}] if backbone else [])
 
-    def normalise(self, features: Tensor) -> Tensor:
-        """Features as the encoders want them: zero mean, unit variance over the training clips."""
+    def normalise_features(self, features: Tensor) -> Tensor:
+        """Features with zero mean and unit variance over the training clips."""
         return (features - self.feature_mean) / self.feature_std
 
-    def limited(self, a_exp: Tensor, a_lip: Tensor) -> tuple[Tensor, Tensor]:
-        """Coefficients kept near their training range: sounds never heard in training must not break the head."""
+    def clamp_coefficients(self, a_exp: Tensor, a_lip: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep coefficients near their training range: unfamiliar sounds must not break the head."""
         (low, high), n_exp = (RANGE_MARGIN * self.limits).unbind(-1), self.config.n_exp
         return a_exp.clamp(low[:n_exp], high[:n_exp]), a_lip.clamp(low[n_exp:], high[n_exp:])
 
     @torch.no_grad()
-    def rotate(self, rotation_exp: Tensor, rotation_lip: Tensor) -> None:
+    def rotate_coefficients(self, rotation_exp: Tensor, rotation_lip: Tensor) -> None:
         """Change to new axes inside each branch: a' = rotation^T a, B' = B rotation; the latents stay the same.
 
         rotation_exp [n_exp, n_exp] and rotation_lip [n_lip, n_lip] are orthogonal; all units must still be 1.
@@ -153,8 +154,8 @@ class Navigation(nn.Module):
         blink.quadratic.copy_(rotation_exp.T @ blink.quadratic)
 
     @torch.no_grad()
-    def permute(self, order: Tensor, signs: Tensor) -> None:
-        """Renumber and turn round coefficients: a'[k] = signs[k] a[order[k]]; latents and sounds' pictures stay.
+    def permute_coefficients(self, order: Tensor, signs: Tensor) -> None:
+        """Reorder coefficients and flip their signs: a'[k] = signs[k] a[order[k]]; the latents stay the same.
 
         order [K] keeps each branch's coefficients in their branch, signs [K] are +-1; units may be set.
         """
@@ -165,15 +166,16 @@ class Navigation(nn.Module):
         unit, scales, limits = self.unit[order], self.blendshapes.scales[order], self.limits[order]
         self.unit.fill_(1.0)
         self.blendshapes.scales.fill_(1.0)
-        self.rotate(exp, lip)
+        self.rotate_coefficients(exp, lip)
         turned = -limits.flip(-1)
         self.set_units(unit, torch.where(signs[:, None] < 0, turned, limits))
         self.blendshapes.scales.copy_(scales)
 
     @torch.no_grad()
-    def keeping(self, kept: Tensor, constant: Tensor) -> Navigation:
-        """A copy with coefficients `kept` alone (numbers, rising, some of either branch); the others stay at
-        constant [K] for good, and their steps become part of the anchor.
+    def select_coefficients(self, kept: Tensor, constant: Tensor) -> Navigation:
+        """A copy with coefficients `kept` alone; the others are fixed at constant [K] and become part of the anchor.
+
+        kept: indices in rising order, some of either branch.
         """
         n_exp = self.config.n_exp
         exp, lip = kept[kept < n_exp], kept[kept >= n_exp] - n_exp

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgtalker.errors import UserError
-from dgtalker.pretrained import load_into, read_config, read_weights, resolve, write_checkpoint
+from dgtalker.pretrained import find_checkpoint, load_into, read_config, read_weights, write_checkpoint
 
 KIND = "backbone"
 DEFAULT_BACKBONE = "articulation"
@@ -80,7 +80,7 @@ class SpeechBackbone(nn.Module):
 
 def load_backbone(source: str | Path, revision: str | None = None) -> SpeechBackbone:
     """A backbone by shipped name, folder or hub repository; in eval mode. UserError: none, or damaged."""
-    folder = resolve(source, kind=KIND, revision=revision)
+    folder = find_checkpoint(source, kind=KIND, revision=revision)
     config = read_config(folder, KIND)
     try:
         backbone = SpeechBackbone(BackboneConfig(**(config.get("backbone") or config["trunk"])))  # its older word

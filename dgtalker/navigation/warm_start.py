@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dgtalker.navigation.blendshapes import OrthogonalBlendshapes, orthonormalise
+from dgtalker.navigation.blendshapes import OrthogonalBlendshapes, orthonormalise_columns
 
 
 @dataclass(frozen=True)
@@ -21,19 +21,19 @@ class Response:
     lower: Tensor  # M_low [W, W]
 
     @staticmethod
-    def scaled(upper: Tensor, lower: Tensor, deviations: Tensor) -> Response:
+    def normalised(upper: Tensor, lower: Tensor, deviations: Tensor) -> Response:
         """From unscaled matrices and the deviations [T, W] that occur."""
         moment = deviations.T @ deviations / len(deviations)
         return Response(*(m / (m * moment).sum().clamp_min(1e-12) for m in (upper, lower)))
 
-    def whole(self) -> Response:
+    def unmasked(self) -> Response:
         """The whole face in place of each region: what supervision without masks sees."""
         both = (self.upper + self.lower) / 2
         return Response(both, both)
 
-    def factors(self) -> tuple[Tensor, Tensor]:
+    def square_roots(self) -> tuple[Tensor, Tensor]:
         """R_up and R_low [W, W] with R^T R = M."""
-        return _factor(self.upper), _factor(self.lower)
+        return _square_root(self.upper), _square_root(self.lower)
 
     def metric(self, ridge: float = 1e-3) -> Tensor:
         """M_up + M_low + a little of everything: steps that change nothing shall not become large."""
@@ -41,12 +41,12 @@ class Response:
         return both + ridge * both.diagonal().mean() * torch.eye(len(both)).to(both)
 
 
-def _factor(matrix: Tensor) -> Tensor:
+def _square_root(matrix: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(matrix)
     return values.clamp_min(0).sqrt()[:, None] * vectors.T
 
 
-def projections(response: Response, directions: Tensor, n_exp: int) -> tuple[Tensor, Tensor]:
+def projection_matrices(response: Response, directions: Tensor, n_exp: int) -> tuple[Tensor, Tensor]:
     """Maps P_exp [n_exp, W], P_lip [n_lip, W] from a deviation to its best coefficients along directions [W, K].
 
     a_exp minimises |B_exp a - d|^2 in the upper plus |B_exp a|^2 in the lower face; a_lip the other way round.
@@ -64,12 +64,12 @@ def principal_directions(response: Response, deviations: Tensor, count: int, see
     """
     moment = deviations.T @ deviations / len(deviations)
     both = response.upper + response.lower
-    best = _most_explained(response, both @ moment @ both, count)
+    best = _leading_directions(response, both @ moment @ both, count)
     turn = torch.randn(count, count, generator=torch.Generator().manual_seed(seed))
-    return orthonormalise(best) @ orthonormalise(turn).to(best)
+    return orthonormalise_columns(best) @ orthonormalise_columns(turn).to(best)
 
 
-def _most_explained(response: Response, explained: Tensor, count: int) -> Tensor:
+def _leading_directions(response: Response, explained: Tensor, count: int) -> Tensor:
     """Unit directions [W, count] that maximise what they explain (x^T `explained` x) of the change x^T metric x."""
     values, vectors = torch.linalg.eigh(response.metric())
     whiten = vectors @ (values.clamp_min(1e-12).rsqrt()[:, None] * vectors.T)
@@ -85,12 +85,12 @@ def initial_directions(
 
     Without orthogonality between the branches this is a generalised eigenproblem; its solution is orthogonalised and
     then improved by gradient steps on the same objective. Minimising over the coefficients in closed form, as in
-    `projections`, leaves a function of the directions alone.
+    `projection_matrices`, leaves a function of the directions alone.
     """
     moment = deviations.T @ deviations / len(deviations)
     metric = response.metric()
     explained = [m @ moment @ m for m in (response.upper, response.lower)]
-    starts = [_most_explained(response, e, count) for e, count in zip(explained, (n_exp, n_lip), strict=True)]
+    starts = [_leading_directions(response, e, count) for e, count in zip(explained, (n_exp, n_lip), strict=True)]
     blendshapes = OrthogonalBlendshapes(len(moment), n_exp, n_lip, bases).to(moment)
     with torch.no_grad():
         blendshapes.raw.copy_(torch.cat(starts, dim=1))

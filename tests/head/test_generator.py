@@ -7,14 +7,14 @@ from fakes.template import fake_template
 from dgtalker import pretrained
 from dgtalker.camera import orbit_camera
 from dgtalker.errors import UserError
-from dgtalker.head.generator import Generator, GeneratorConfig, Mapping
+from dgtalker.head.generator import Generator, GeneratorConfig, MappingNetwork
 from dgtalker.head.rotations import (
     axis_angle_to_quaternion,
     matrix_to_quaternion,
     quaternion_multiply,
     quaternion_to_axis_angle,
 )
-from dgtalker.head.uv_pyramid import CoarseTexels
+from dgtalker.head.uv_pyramid import UVPyramid
 from dgtalker.render import render
 
 TINY = GeneratorConfig(map_size=32, channels=(8, 8, 4), appearance_dim=4, hair_dim=3, z_dim=10, mapping_hidden=8)
@@ -120,24 +120,24 @@ def test_attributes_blend_to_the_same_splats(generator):
 def test_truncation_and_mapping_shapes(generator):
     w = generator.mapping(torch.randn(4, 10))
     assert w.shape == (4, generator.w_dim)
-    mean, hair = generator.truncation(w, 0.0), generator.slices["hair"]
+    mean, hair = generator.truncate(w, 0.0), generator.slices["hair"]
     assert torch.equal(mean[:, hair], w[:, hair])  # the mean of all hair styles is none
     mean[:, hair] = generator.w_mean[hair]
     assert torch.allclose(mean, generator.w_mean.expand_as(w))
-    assert torch.allclose(generator.truncation(w, 1.0), w, atol=1e-6)
+    assert torch.allclose(generator.truncate(w, 1.0), w, atol=1e-6)
     people = generator.sample(3, seed=1)
     assert torch.equal(people, generator.sample(3, seed=1)) and not torch.equal(people, generator.sample(3, seed=2))
     assert people[:, generator.slices["expression"]].abs().max() == 0
 
 
 def test_choices_of_z_are_made_like_one_hot_factors():
-    mapping = Mapping(6, 4, 8, [(1, 5, 8.0)])
+    mapping = MappingNetwork(6, 4, 8, [(1, 5, 8.0)])
     z = torch.tensor([[0.5, 1.2, -0.3, 0.2, 0.1, -2.0]])
     one_hot = (torch.tensor([1.0, 0, 0, 0]) - 0.25) / (0.25 * 0.75) ** 0.5
-    chosen = mapping.chosen(z)
+    chosen = mapping.apply_choices(z)
     assert torch.allclose(chosen[0, 1:5], one_hot, atol=0.01)
     assert chosen[0, 0] == 0.5 and chosen[0, 5] == -2.0
-    assert torch.allclose(mapping.chosen(chosen)[0, 1:5], one_hot, atol=1e-4)  # training people's factors stay
+    assert torch.allclose(mapping.apply_choices(chosen)[0, 1:5], one_hot, atol=1e-4)  # training people's factors stay
 
 
 def test_wrong_w_is_refused(generator):
@@ -205,18 +205,18 @@ def test_bases_on_a_coarser_map_are_refined():
     from dgtalker.head.template import HeadTemplate
 
     template = HeadTemplate.load()
-    coarse = CoarseTexels(template, 64, 128)
+    coarse = UVPyramid(template, 64, 128)
     atlas, fine = template.atlas(64), template.atlas(128)
     # Anything linear in the map stays as it is, but for texels at a chart's edge.
     ramp = (atlas.texel_rowcol.float() + 0.5) / 64
-    refined = coarse.refine(ramp)
+    refined = coarse.upsample(ramp)
     wanted = (fine.texel_rowcol.float() + 0.5) / 128
     assert ((refined - wanted).abs().max(1).values < 1e-5).float().mean() > 0.8
     assert (refined - wanted).abs().max() < 2 / 64
-    back = coarse.average(refined)
+    back = coarse.downsample(refined)
     assert (back - ramp).abs().max() < 1.5 / 64
     hair = list(template.part_names).index("hair")
-    values = torch.randn(2, coarse.count("hair"), 3)
+    values = torch.randn(2, coarse.coarse_count("hair"), 3)
     everywhere = torch.zeros(2, len(atlas), 3)
     everywhere[:, atlas.texel_part == hair] = values
-    assert torch.allclose(coarse.refine(values, "hair"), coarse.refine(everywhere)[:, fine.texel_part == hair])
+    assert torch.allclose(coarse.upsample(values, "hair"), coarse.upsample(everywhere)[:, fine.texel_part == hair])

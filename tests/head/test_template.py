@@ -7,7 +7,7 @@ import torch
 from dgtalker.errors import UserError
 from dgtalker.head.template import HeadTemplate, rasterise_uv
 from dgtalker.people.rays import cast_rays
-from dgtalker.people.uv_unwrap import flatten
+from dgtalker.people.template.uv_unwrap import flatten
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from fakes.identity_data import tiny_generator
 
-from dgtalker.head.w_plus import LayeredGenerator
+from dgtalker.head.w_plus import WPlusGenerator
 
 
 @pytest.fixture(scope="module")
@@ -13,14 +13,14 @@ def generators():
     torch.manual_seed(1)
     torch.nn.init.normal_(generator.synthesis.to_maps.weight, std=0.1)
     generator.w_std.uniform_(0.5, 1.5)
-    return generator, LayeredGenerator(generator)
+    return generator, WPlusGenerator(generator)
 
 
 def test_one_style_for_all_sizes_is_the_generator(generators):
     generator, layered = generators
     w = torch.randn(2, generator.w_dim)
-    assert layered.levels == 3 and layered.lift(w).shape == (2, layered.w_dim) == (2, 3 * generator.w_dim)
-    one, other = generator(w), layered(layered.lift(w))
+    assert layered.levels == 3 and layered.to_w_plus(w).shape == (2, layered.w_dim) == (2, 3 * generator.w_dim)
+    one, other = generator(w), layered(layered.to_w_plus(w))
     for name in ("means", "colors", "opacities"):
         torch.testing.assert_close(getattr(one, name), getattr(other, name))
     torch.testing.assert_close(layered.w_std, generator.w_std.repeat(3))
@@ -28,7 +28,7 @@ def test_one_style_for_all_sizes_is_the_generator(generators):
 
 def test_later_styles_move_only_what_the_convolutions_add(generators):
     generator, layered = generators
-    w = layered.lift(generator.w_mean[None])
+    w = layered.to_w_plus(generator.w_mean[None])
     changed = w.clone()
     changed[:, 2 * generator.w_dim :] += 2.0
     before, after = layered.attributes(w), layered.attributes(changed)
@@ -48,4 +48,4 @@ def test_expression_is_found_in_every_style(generators):
     marked[part] = 1
     found = torch.zeros(layered.w_dim)
     found[layered.slices["expression"]] = 1
-    torch.testing.assert_close(found, layered.lift(marked))
+    torch.testing.assert_close(found, layered.to_w_plus(marked))

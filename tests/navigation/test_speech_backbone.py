@@ -121,20 +121,20 @@ def test_axes_turn_with_a_backbone_too():
     navigation, features = with_backbone(), torch.randn(1, 40, 80)
     before = navigation.latent(navigation.expression(features, torch.zeros(1, 20)), navigation.lips(features))
     rotations = [torch.linalg.qr(torch.randn(n, n)).Q for n in (3, 3)]
-    navigation.rotate(*rotations)
+    navigation.rotate_coefficients(*rotations)
     after = navigation.latent(navigation.expression(features, torch.zeros(1, 20)), navigation.lips(features))
     torch.testing.assert_close(before, after, atol=1e-4, rtol=1e-4)
 
 
 def test_the_backbone_learns_at_a_share_of_the_rate():
     navigation = with_backbone()
-    fresh, backbone = navigation.encoder_groups(1e-3, 0.1)
+    fresh, backbone = navigation.encoder_parameter_groups(1e-3, 0.1)
     assert (fresh["lr"], backbone["lr"]) == (1e-3, 1e-4)
     assert {id(p) for p in backbone["params"]} == {id(p) for p in navigation.lip_encoder.audio.backbone.parameters()}
     count = len([*navigation.expression_encoder.parameters(), *navigation.lip_encoder.parameters()])
     assert len(fresh["params"]) + len(backbone["params"]) == count
     plain = Navigation(replace(navigation.config, backbone=None))
-    (group,) = plain.encoder_groups(1e-3, 0.1)
+    (group,) = plain.encoder_parameter_groups(1e-3, 0.1)
     encoders = [*plain.expression_encoder.parameters(), *plain.lip_encoder.parameters()]
     assert list(map(id, group["params"])) == list(map(id, encoders)) and group["lr"] == 1e-3
 

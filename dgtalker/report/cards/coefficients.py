@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dgtalker.identity import STRIP_FILE, Identity
+from dgtalker.identity import COEFFICIENT_SHEET_FILE, Identity
 
 HEADING = "## Coefficients"
 
@@ -32,10 +32,10 @@ def coefficients_section(identity: Identity) -> str:
             f"| {name} | {row['name']} | {row['match']:.2f} | {purity} | {row['low']:.1f} to {row['high']:.1f} "
             f"| {row['motion_mm']:.2f} |"
         )
-    return "\n".join([*lines, "", f"![every coefficient from -3 to 3]({STRIP_FILE})", ""])
+    return "\n".join([*lines, "", f"![every coefficient from -3 to 3]({COEFFICIENT_SHEET_FILE})", ""])
 
 
-def with_coefficients(card: str, identity: Identity) -> str:
+def replace_coefficients_section(card: str, identity: Identity) -> str:
     """The card with its section renewed, or put before "## Use", or at the end; the rest stays as it is."""
     section = coefficients_section(identity)
     rest = re.sub(rf"(?ms)^{HEADING}\n.*?(?=^## |\Z)", "", card)
