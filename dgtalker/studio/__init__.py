@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dgtalker.studio.engine import Engine
 
 UPLOAD_LIMIT = "64mb"
 
 
-def launch(host: str | None = None, port: int | None = None, engine: Any = None, **options: Any):
+def launch(host: str | None = None, port: int | None = None, engine: Engine | None = None, **options: Any):
     """Serve the studio; blocks until stopped unless prevent_thread_lock=True is among the options for Gradio's launch.
 
     Host and port None are left to Gradio: its environment variables, else 127.0.0.1 and the first free one from 7860.
@@ -22,14 +25,15 @@ def launch(host: str | None = None, port: int | None = None, engine: Any = None,
     engine = engine or Engine()
     threading.Thread(target=engine.warm_up, name="dgtalker-warm-up", daemon=True).start()  # beside Gradio's own import
     try:
-        from dgtalker.studio.layout import EXAMPLES, build
+        from dgtalker.studio.layout import build_page
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise
         raise UserError("The studio needs Gradio: pip install -r requirements.txt.") from error
+    from dgtalker.studio.examples import EXAMPLES
     from dgtalker.studio.theme import CSS, theme
 
-    return build(engine).launch(
+    return build_page(engine).launch(
         server_name=host,
         server_port=port,
         theme=theme(),

@@ -10,7 +10,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from dgtalker.identity import Identity
     from dgtalker.performance.expression import ExpressionSettings
     from dgtalker.performance.session import Session
-    from dgtalker.studio.session_io import Kept
 
 log = logging.getLogger(__name__)
 LOADED_IDENTITIES = 4  # heads kept in memory
@@ -47,12 +45,12 @@ class Engine:
         """Every shipped identity as {name, title, preview: data URL or None}; cheap, loads no model."""
         from dgtalker.identity import list_identities
 
-        return [self._card(name) for name in list_identities()]
+        return [self._gallery_card(name) for name in list_identities()]
 
     def describe(self, name: Any) -> dict[str, Any]:
-        """One identity, which it loads: {name, exp_names, lip_names, labels, about, ranges, strip}.
+        """One identity, which it loads: {name, exp_names, lip_names, labels, about, ranges, sheet}.
 
-        labels, about and ranges are by coefficient name; about and ranges are empty, strip is None, where the identity
+        labels, about and ranges are by coefficient name; about and ranges are empty, sheet is None, where the identity
         has never been described.
         """
         with self._lock:
@@ -63,22 +61,22 @@ class Engine:
             "exp_names": list(identity.exp_names),
             "lip_names": list(identity.lip_names),
             "labels": identity.labels,
-            "about": {key: _about(row) for key, row in rows.items()},
+            "about": {key: _figures_in_words(row) for key, row in rows.items()},
             "ranges": {key: [row["low"], row["high"]] for key, row in rows.items()},
-            "strip": identity.config["coefficients"].get("strip") if identity.strip_path else None,
+            "sheet": identity.config["coefficients"].get("strip") if identity.coefficient_sheet_path else None,
         }
 
-    def strip(self, name: Any) -> dict[str, str]:
-        """{image: data URL} of the identity's strip of coefficients. Raises UserError if it has none."""
+    def coefficient_sheet(self, name: Any) -> dict[str, str]:
+        """{image: data URL}: pictures of what each coefficient does, a row each. Raises UserError if it has none."""
         with self._lock:
-            path = self._identity(name).strip_path
+            path = self._identity(name).coefficient_sheet_path
         if path is None:
             raise UserError(
                 f"'{name}' has no pictures of its coefficients: python -m dgtalker describe-identity {name}."
             )
         return {"image": "data:image/webp;base64," + base64.b64encode(path.read_bytes()).decode()}
 
-    def parse(self, data: Any) -> View:
+    def parse_view(self, data: Any) -> View:
         """The browser's view, checked against its identity."""
         name = data.get("identity") if isinstance(data, Mapping) else None
         with self._lock:
@@ -91,26 +89,26 @@ class Engine:
             return self._identity(name)
 
     def _identity(self, name: Any) -> Identity:
-        from dgtalker.identity import Identity, list_identities
+        from dgtalker.identity import Identity, list_identities, rendering_device
 
         known = list_identities()  # asked every time: the names on disk are the only ones served
         if not isinstance(name, str) or name not in known:
             raise UserError(f"There is no identity called {str(name)[:60]!r}: pick one from the gallery.")
         if name not in self._identities:
-            self._identities[name] = Identity.from_pretrained(name, device=self._device())
+            self._identities[name] = Identity.from_pretrained(name, device=rendering_device())
             if len(self._identities) > LOADED_IDENTITIES:
                 self._identities.popitem(last=False)
         self._identities.move_to_end(name)
         return self._identities[name]
 
     @staticmethod
-    def _card(name: str) -> dict[str, Any]:
+    def _gallery_card(name: str) -> dict[str, Any]:
         from dgtalker.identity import KIND, PREVIEW_FILE
-        from dgtalker.pretrained import read_config, resolve
+        from dgtalker.pretrained import find_checkpoint, read_config
 
         title, preview = name, None
         try:
-            folder = resolve(name, KIND)
+            folder = find_checkpoint(name, KIND)
             title = str(read_config(folder, KIND).get("title") or name)
             if (folder / PREVIEW_FILE).is_file():
                 from PIL import Image
@@ -122,19 +120,11 @@ class Engine:
             log.warning("identity %s: %s", name, error)
         return {"name": name, "title": title, "preview": preview}
 
-    @staticmethod
-    def _device() -> str:
-        import torch
-
-        from dgtalker.render.gsplat_backend import gsplat_available
-
-        return "cuda" if torch.cuda.is_available() and gsplat_available() else "cpu"
-
     def warm_up(self) -> None:
         """Draw the first identity once, so that the first visitor does not wait for imports and compilers."""
         try:
             name = next(iter(self.gallery()))["name"]
-            self.frame(self.parse({"identity": name}))
+            self.frame(self.parse_view({"identity": name}))
         except StopIteration:
             return
         except Exception as error:
@@ -148,14 +138,13 @@ class Engine:
             self._poses.move_to_end(view.pose)
             return self._poses[view.pose]
         identity = self._identity(view.identity)
-        a_exp, a_lip = identity.coefficients(view.edits)
-        gaussians = identity.frame(a_exp, a_lip) if identity.device.type == "cpu" else identity.gaussians(a_exp, a_lip)
+        gaussians = identity.splats(*identity.coefficients(view.edits))
         self._poses[view.pose] = gaussians
         while len(self._poses) > CACHED_POSES:
             self._poses.popitem(last=False)
         return gaussians
 
-    def picture(self, view: View) -> np.ndarray:  # [size,size,3] uint8
+    def render(self, view: View) -> np.ndarray:  # [size,size,3] uint8
         """The view as an image on white."""
         from dgtalker.camera import orbit_camera
         from dgtalker.render import render_frame
@@ -168,14 +157,14 @@ class Engine:
         """The view as {jpeg: base64, size, ms}, `ms` being the engine's own time."""
         start = time.perf_counter()
         return {
-            "jpeg": _encode(self.picture(view), "JPEG", quality=quality),
+            "jpeg": _encode(self.render(view), "JPEG", quality=quality),
             "size": view.size,
             "ms": round(1e3 * (time.perf_counter() - start), 1),
         }
 
     def snapshot(self, view: View) -> dict[str, str]:
         """The view as a PNG to download: {name, mime, data: base64}."""
-        return {"name": f"{view.identity}.png", "mime": "image/png", "data": _encode(self.picture(view), "PNG")}
+        return {"name": f"{view.identity}.png", "mime": "image/png", "data": _encode(self.render(view), "PNG")}
 
     def export(self, view: View) -> dict[str, str]:
         """The splats of the view as a standard 3DGS .ply to download: {name, mime, data: base64}."""
@@ -191,7 +180,9 @@ class Engine:
 
     def badges(self) -> dict[str, str]:
         """{device, renderer}: what this machine draws with, in words."""
-        on_gpu = self._device() == "cuda"
+        from dgtalker.identity import rendering_device
+
+        on_gpu = rendering_device() == "cuda"
         return {"device": "GPU" if on_gpu else "CPU", "renderer": "gsplat" if on_gpu else "numba"}
 
     # -- talking ----------------------------------------------------------------------------------
@@ -205,45 +196,36 @@ class Engine:
         size: int,
         expression_from: str | None,
         settings: ExpressionSettings,
-        kept: Kept | None,
+        cached: Session | None,
         progress: Callable[..., None],
         cancelled: Callable[[], bool],
-    ) -> tuple[Path, Path, Session | None]:
+    ) -> tuple[Path, Path, Session] | None:
         """Write the talking video and its coefficients into `folder`; returns (mp4, csv, what they were made from).
 
         camera: "front", "spiral" or "still" (the view's own). The view's sliders are added to what the audio asks for.
-        kept: curves to show instead of new ones where they are those of the same audio and settings.
+        cached: a session of the same audio and settings, whose curves are shown instead of new ones. Returns None once
+        cancelled() is true. Raises UserError for bad input.
         """
-        from dgtalker.performance.session import STILL, Sound
-        from dgtalker.talk import talk
+        from dgtalker.performance.session import STILL
+        from dgtalker.talk import TalkOptions, talk
 
         video, table = folder / f"{view.identity}.mp4", folder / f"{view.identity}-coefficients.csv"
         identity = self.identity(view.identity)
-        sounds = Sound.of(audio), Sound.of(expression_from) if expression_from else None
-        again = kept is not None and kept.fits(view, *sounds, settings)
-        if again:
-            kept.session.check_identity(identity)
-        result = talk(
-            identity,
-            audio,
-            video,
+        if cached:
+            cached.check_identity(identity)
+        options = TalkOptions(
             size=size,
             camera=(view.yaw, view.pitch, view.zoom) if camera == STILL else camera,
-            expression_from=expression_from,
             edits=view.edits,
-            save_coefficients=table,
-            settings=settings,
-            curves=kept.session.curves if again else None,
-            progress=progress,
-            cancelled=cancelled,
+            expression=settings,
+            expression_from=expression_from,
+            curves=cached.curves if cached else None,
         )
-        if result is None:
-            return video, table, None
-        known = {"expression_audio": kept.session.expression_audio} if again else {}
-        return video, table, replace(result.session, **known)
+        result = talk(identity, audio, video, options, save_coefficients=table, progress=progress, cancelled=cancelled)
+        return (video, table, result.session) if result and result.session else None
 
 
-def _about(row: Mapping[str, Any]) -> str:
+def _figures_in_words(row: Mapping[str, Any]) -> str:
     """One coefficient's figures in words."""
     purity = "" if row["purity"] is None else f" {row['purity']:.0%} of the change stays in its half of the face."
     return (
@@ -259,14 +241,3 @@ def _encode(image: np.ndarray | Image.Image, kind: str, **options: Any) -> str:
     buffer = io.BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, kind, **options)
     return base64.b64encode(buffer.getvalue()).decode()
-
-
-def answer(call: Callable[[Any], dict[str, Any]], data: Any) -> dict[str, Any]:
-    """Run a server function for the browser; a failure becomes {problem: one sentence} instead of an HTTP 500."""
-    try:
-        return call(data)
-    except UserError as error:
-        return {"problem": str(error)}
-    except Exception:
-        log.exception("the viewport's request failed")
-        return {"problem": "The picture could not be drawn: the server's log says why."}

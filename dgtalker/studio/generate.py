@@ -1,19 +1,19 @@
-"""The Generate button: a talking video made in a thread, reported as a stream of progress."""
+"""The job behind the Generate button: makes a talking video in a thread and reports its progress."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dgtalker.errors import UserError
 from dgtalker.studio.engine import Engine
-from dgtalker.studio.session_io import CAMERAS, Inputs, Kept
-from dgtalker.studio.user_state import Session
+from dgtalker.studio.session_io import CAMERAS, CachedPerformance, Inputs
+from dgtalker.studio.user_state import UserJob
 
 log = logging.getLogger(__name__)
 CANCELLED = "Cancelled. Your sliders and settings are as you left them."
@@ -22,7 +22,16 @@ SILENCE = 1e-3  # full scale is 1: a recording that never gets louder holds no s
 
 
 @dataclass(frozen=True)
-class Progress:
+class Job:
+    """What the user asked for."""
+
+    view: Any  # as the browser sent it
+    inputs: Inputs
+    cached: CachedPerformance | None = None  # curves to show again, if they are those of the inputs
+
+
+@dataclass(frozen=True)
+class JobReport:
     """One report of a running job. `kind` is working, done, cancelled or failed."""
 
     kind: str
@@ -30,91 +39,102 @@ class Progress:
     fraction: float = 0.0
     video: Path | None = None
     table: Path | None = None
-    kept: Kept | None = None  # the curves of the finished video
+    cached: CachedPerformance | None = None  # the curves of the finished video
 
 
-@dataclass(frozen=True)
-class Job:
-    """What the user asked for."""
-
-    view: Any  # as the browser sent it
-    inputs: Inputs
-    kept: Kept | None = None  # curves to show again, if they are those of the inputs
-
-
-def check_audio(path: str | None, longest: float) -> None:
-    """UserError unless `path` is a readable recording of at most `longest` seconds in which something can be heard."""
-    if not path:
-        raise UserError("There is no audio yet: upload a file, record yourself or take an example.")
-    from dgtalker.media.audio import load_audio
-
-    if abs(load_audio(path, max_seconds=longest)).max() < SILENCE:
-        raise UserError("The recording is silent: check the microphone, or choose another file.")
-
-
-def run(engine: Engine, job: Job, session: Session, longest: float) -> Iterator[Progress]:
-    """Make the video of `job` in the session's folder; yields reports, the last of kind done, cancelled or failed.
+def run_job(engine: Engine, job: Job, user_job: UserJob, max_seconds: float) -> Iterator[JobReport]:
+    """Make the video of `job` in the user's folder; yields reports, the last of kind done, cancelled or failed.
 
     Closing the iterator early stops the job.
     """
-    reports: dict[str, Any] = {"fraction": 0.0, "message": "Listening to the audio"}
-    outcome: dict[str, Any] = {}
+    latest = ("Listening to the audio", 0.0)
+    final: list[JobReport | None] = []
 
     def progress(done: float, total: float | None = None, message: str | None = None) -> None:
-        reports.update(fraction=done / total if total else 0.0, message=message or reports["message"])
+        nonlocal latest
+        latest = (message or latest[0], done / total if total else 0.0)
 
     def work() -> None:
         try:
-            inputs = job.inputs
-            if not inputs.audio and job.kept and job.kept.loaded and job.kept.session.audio:
-                raise UserError(f"The session needs its sound '{job.kept.session.audio.name}': give it under Voice.")
-            check_audio(inputs.audio, longest)
-            if inputs.other:
-                check_audio(inputs.other, longest)
-            inputs.check_choices()
-            outcome["files"] = engine.talk(
-                view=engine.parse(job.view),
-                audio=inputs.audio,
-                folder=session.folder,
-                camera=CAMERAS[inputs.camera],
-                size=inputs.size,
-                expression_from=inputs.other,
-                settings=inputs.settings,
-                kept=job.kept,
-                progress=progress,
-                cancelled=session.stop.is_set,
-            )
+            report = make_video(engine, job, user_job, max_seconds, progress)
         except UserError as error:
-            outcome["error"] = str(error)
+            report = JobReport("failed", str(error))
         except Exception:
             log.exception("the video could not be made")
-            outcome["error"] = "The video could not be made: the server's log says why; your settings are untouched."
+            sentence = "The video could not be made: the server's log says why; your settings are untouched."
+            report = JobReport("failed", sentence)
+        final.append(report)
 
-    if session.stop.is_set():
-        yield Progress("cancelled", CANCELLED)
+    if user_job.stop.is_set():
+        yield JobReport("cancelled", CANCELLED)
         return
     start = time.monotonic()
     thread = threading.Thread(target=work, name="dgtalker-talk", daemon=True)
     thread.start()
     try:
-        last = None
-        while thread.is_alive() and not session.stop.is_set():
-            now = (reports["fraction"], reports["message"])
-            if now != last:
-                yield Progress("working", _with_time_left(now[1], now[0], time.monotonic() - start), now[0])
-                last = now
+        shown = None
+        while thread.is_alive() and not user_job.stop.is_set():
+            now = latest
+            if now != shown:
+                yield JobReport("working", _with_time_left(*now, time.monotonic() - start), now[1])
+                shown = now
             thread.join(POLL_SECONDS)
-        if session.stop.is_set():
-            yield Progress("cancelled", CANCELLED)  # said at once, whatever the work still has to finish
+        if user_job.stop.is_set():
+            yield JobReport("cancelled", CANCELLED)  # said at once, whatever the work still has to finish
             thread.join()
-        elif "error" in outcome:
-            yield Progress("failed", outcome["error"])
-        else:
-            video, table, made = outcome["files"]
-            kept = made and Kept(made)
-            yield Progress("done", f"Ready in {time.monotonic() - start:.1f} s.", 1.0, video, table, kept)
+        elif final[0]:
+            yield final[0]
     finally:
-        session.stop.set()
+        user_job.stop.set()
+
+
+def make_video(
+    engine: Engine, job: Job, user_job: UserJob, max_seconds: float, progress: Callable[..., None]
+) -> JobReport | None:
+    """The report of the finished video; None once the user has cancelled. Raises UserError for bad input."""
+    start = time.monotonic()
+    inputs, cached = job.inputs, job.cached
+    if not inputs.audio:
+        if cached and cached.loaded and cached.session.audio:
+            raise UserError(f"The session needs its sound '{cached.session.audio.name}': give it under Voice.")
+        raise UserError("There is no audio yet: upload a file, record yourself or take an example.")
+    check_audio(inputs.audio, max_seconds)
+    if inputs.other:
+        check_audio(inputs.other, max_seconds)
+    inputs.check_choices()
+    view, settings = engine.parse_view(job.view), inputs.settings
+    if cached:
+        from dgtalker.performance.session import Sound
+
+        sounds = Sound.of(inputs.audio), Sound.of(inputs.other) if inputs.other else None
+        cached = cached if cached.matches(view, *sounds, settings) else None
+    made = engine.talk(
+        view=view,
+        audio=inputs.audio,
+        folder=user_job.folder,
+        camera=CAMERAS[inputs.camera],
+        size=inputs.size,
+        expression_from=inputs.other,
+        settings=settings,
+        cached=cached.session if cached else None,
+        progress=progress,
+        cancelled=user_job.stop.is_set,
+    )
+    if made is None:
+        return None
+    video, table, session = made
+    if cached:  # the second voice of a loaded session need not be here
+        session = replace(session, expression_audio=cached.session.expression_audio)
+    ready = f"Ready in {time.monotonic() - start:.1f} s."
+    return JobReport("done", ready, 1.0, video, table, CachedPerformance(session))
+
+
+def check_audio(path: str, max_seconds: float) -> None:
+    """UserError unless `path` is a readable recording of at most `max_seconds` in which something can be heard."""
+    from dgtalker.media.audio import load_audio
+
+    if abs(load_audio(path, max_seconds=max_seconds)).max() < SILENCE:
+        raise UserError("The recording is silent: check the microphone, or choose another file.")
 
 
 def _with_time_left(message: str, fraction: float, elapsed: float) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dgtalker.errors import UserError
 from dgtalker.performance.blinks import RATE, format_schedule, parse_schedule
-from dgtalker.performance.expression import ExpressionSettings
+from dgtalker.performance.expression import MAX_SEED, ExpressionSettings
 from dgtalker.studio.engine import Engine
 from dgtalker.studio.view import View, parse_view
 
@@ -22,14 +22,14 @@ SIZES = (256, 384, 512)  # pixels
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Curves that a tab can show again: those of its last video, or of the session that it loaded."""
+class CachedPerformance:
+    """A session whose curves a tab can show again: that of its last video, or the one that it loaded."""
 
     session: Session
     loaded: bool = False
 
-    def fits(self, view: View, audio: Sound | None, other: Sound | None, settings: ExpressionSettings) -> bool:
-        """Whether they are what these inputs would give."""
+    def matches(self, view: View, audio: Sound | None, other: Sound | None, settings: ExpressionSettings) -> bool:
+        """Whether its curves are what these inputs would give."""
         session = self.session
         same = (session.identity, session.audio, session.expression) == (view.identity, audio, settings)
         # Whoever loads a session need not have the second voice: its curves are in the file.
@@ -52,11 +52,12 @@ class Inputs:
     @property
     def settings(self) -> ExpressionSettings:
         """Raises UserError for what is no setting."""
-        whole = {}
-        for name, value in (("variant", self.variant), ("seed", self.seed)):
-            value = 0 if value is None else value
-            whole[name] = int(value) if isinstance(value, float) and value.is_integer() else value
-        return ExpressionSettings(parse_schedule(self.blinks), RATE if self.rate is None else self.rate, **whole)
+        return ExpressionSettings(
+            parse_schedule(self.blinks),
+            RATE if self.rate is None else self.rate,
+            seed=_whole_number("seed", self.seed),
+            variant=_whole_number("variant", self.variant),
+        )
 
     def check_choices(self) -> None:
         """Raises UserError for a camera or size that the page does not offer."""
@@ -64,12 +65,22 @@ class Inputs:
             raise UserError("The camera or size is not one of those offered: choose again.")
 
 
-def save(engine: Engine, data: Any, inputs: Inputs, kept: Kept | None) -> dict[str, Any]:
-    """{download: {name, text}}: the session of what is on the page, with curves if they are those of its inputs."""
+def _whole_number(name: str, value: float | None) -> int:
+    """An empty field counts as 0."""
+    if value is not None and not float(value).is_integer():
+        raise UserError(f"The {name} must be a whole number from 0 to {MAX_SEED}, not {value}.")
+    return int(value or 0)
+
+
+def save_session(engine: Engine, data: Any, inputs: Inputs, cached: CachedPerformance | None) -> dict[str, str]:
+    """{name, text}: the session file of what is on the page, with curves if they are those of its inputs.
+
+    `data` is the browser's view. Raises UserError for input that cannot be saved.
+    """
     from dgtalker.performance.session import Session, SessionCamera, Sound
 
     inputs.check_choices()
-    view, settings = engine.parse(data), inputs.settings
+    view, settings = engine.parse_view(data), inputs.settings
     audio, other = (Sound.of(path) if path else None for path in (inputs.audio, inputs.other))
     identity = engine.identity(view.identity)
     session = Session(
@@ -82,25 +93,25 @@ def save(engine: Engine, data: Any, inputs: Inputs, kept: Kept | None) -> dict[s
         audio=audio,
         expression_audio=other,
     )
-    if kept and kept.loaded and audio is None:  # the sound was not asked for again yet; it is still the session's
-        audio = kept.session.audio
-    if kept and kept.fits(view, audio, other, settings):
-        held = kept.session
-        session = replace(session, audio=held.audio, expression_audio=held.expression_audio, curves=held.curves)
-    return {"download": {"name": f"{view.identity}-session.json", "text": session.to_json()}}
+    if cached and cached.loaded and audio is None:  # the sound was not asked for again yet; it is still the session's
+        audio = cached.session.audio
+    if cached and cached.matches(view, audio, other, settings):
+        old = cached.session
+        session = replace(session, audio=old.audio, expression_audio=old.expression_audio, curves=old.curves)
+    return {"name": f"{view.identity}-session.json", "text": session.to_json()}
 
 
 @dataclass(frozen=True)
-class Restored:
+class LoadedSession:
     """A loaded session as the page needs it."""
 
-    kept: Kept
+    cached: CachedPerformance
     inputs: Inputs
     view: dict[str, Any]  # for the browser's store
-    message: str
+    notes: str  # sentences for the user
 
 
-def load(engine: Engine, path: str | None, sounds: Sequence[str | Path]) -> Restored:
+def load_session(engine: Engine, path: str | None, sounds: Sequence[str | Path]) -> LoadedSession:
     """Read a session file. `sounds` are files in which its sound may be found again. Raises UserError if it is none."""
     from dgtalker.performance.session import Session, Sound
 
@@ -124,7 +135,7 @@ def load(engine: Engine, path: str | None, sounds: Sequence[str | Path]) -> Rest
     size = min(SIZES, key=lambda offered: abs(offered - session.size))
     if size != session.size:
         notes.append(f"Its size, {session.size} px, became {size} px.")
-    audio = next((str(p) for p in sounds if p and session.audio and Sound.of(p) == session.audio), None)
+    audio = next((str(p) for p in sounds if session.audio and Sound.of(p) == session.audio), None)
     if session.audio and not audio:
         notes.append(f"It needs its sound '{session.audio.name}' again: give it under Voice.")
     if session.expression_audio and not session.curves:
@@ -139,9 +150,9 @@ def load(engine: Engine, path: str | None, sounds: Sequence[str | Path]) -> Rest
         variant=expression.variant,
         seed=expression.seed,
     )
-    return Restored(Kept(session, loaded=True), inputs, shown, " ".join(notes))
+    return LoadedSession(CachedPerformance(session, loaded=True), inputs, shown, " ".join(notes))
 
 
-def to_browser(message: dict[str, Any]) -> str:
-    """What store.js's `receive` takes."""
-    return json.dumps(message)
+def to_message(**parts: dict[str, Any]) -> str:
+    """What store.js's `receive` takes: `restore`, a view to show, or `download`, a file's {name, text}."""
+    return json.dumps(parts)

@@ -11,53 +11,53 @@ from pathlib import Path
 
 
 @dataclass
-class Session:
+class UserJob:
     """The last job of one browser tab."""
 
     folder: Path
-    ticket: int  # of the job: no other job of this server has it
+    number: int  # no other job of this server has it
     stop: threading.Event = field(default_factory=threading.Event)
 
 
-class Sessions:
-    """Sessions by Gradio's session hash; dropped, with their files, when the tab closes."""
+class UserJobs:
+    """Each user's last job, by Gradio's session hash; dropped, with its files, when the tab closes."""
 
     def __init__(self) -> None:
-        self._sessions: dict[str, Session] = {}
-        self._tickets = itertools.count(1)
+        self._jobs: dict[str, UserJob] = {}
+        self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
-    def start_job(self, key: str) -> Session:
-        """A session with a new folder and a fresh stop switch; the user's previous job is stopped, its folder gone."""
+    def start(self, user: str) -> UserJob:
+        """A job with a new folder and a fresh stop switch; the user's previous job and its folder go."""
         with self._lock:
-            old = self._sessions.get(key)
+            old = self._jobs.get(user)
             if old:
                 old.stop.set()
                 shutil.rmtree(old.folder, ignore_errors=True)
-            session = Session(Path(tempfile.mkdtemp(prefix="dgtalker-")), next(self._tickets))
-            self._sessions[key] = session
-        return session
+            job = UserJob(Path(tempfile.mkdtemp(prefix="dgtalker-")), next(self._numbers))
+            self._jobs[user] = job
+        return job
 
-    def find(self, key: str, ticket: float | None) -> Session | None:
-        """The user's session if `ticket` is that of the job they started last; else None: the job is out of date."""
+    def find(self, user: str, number: float | None) -> UserJob | None:
+        """The user's last job if it has this number; else None: the job is out of date."""
         with self._lock:
-            session = self._sessions.get(key)
-        return session if session and session.ticket == ticket else None
+            job = self._jobs.get(user)
+        return job if job and job.number == number else None
 
-    def cancel(self, key: str) -> None:
+    def cancel(self, user: str) -> None:
         """Ask the user's running job to stop; nothing happens when there is none."""
         with self._lock:
-            session = self._sessions.get(key)
-        if session:
-            session.stop.set()
+            job = self._jobs.get(user)
+        if job:
+            job.stop.set()
 
-    def drop(self, key: str) -> None:
-        """Forget the user and delete their files."""
+    def drop(self, user: str) -> None:
+        """Forget the user: stop their job and delete its files."""
         with self._lock:
-            session = self._sessions.pop(key, None)
-        if session:
-            session.stop.set()
-            shutil.rmtree(session.folder, ignore_errors=True)
+            job = self._jobs.pop(user, None)
+        if job:
+            job.stop.set()
+            shutil.rmtree(job.folder, ignore_errors=True)
 
     def __len__(self) -> int:
-        return len(self._sessions)
+        return len(self._jobs)

@@ -120,15 +120,15 @@ def test_switching_identity_changes_the_sliders_and_keeps_each_ones_values(page)
     page.wait_for_selector("#dg-exp3")
     assert slider(page, "lip2") == 1.5
     page.click("[data-name=zz-damaged]")
-    page.wait_for_selector(".veil.error")
-    assert page.locator(".veil-text").inner_text().count(".") >= 1
+    page.wait_for_selector(".overlay.error")
+    assert page.locator(".overlay-text").inner_text().count(".") >= 1
     assert slider(page, "lip2") == 1.5  # still there, and still the one shown as chosen
     assert page.locator("[data-name=fake]").get_attribute("aria-checked") == "true"
 
 
 def test_sliders_say_what_they_do_and_pictures_show_it(page):
     assert page.locator("label[for=dg-lip2]").inner_text() == "Lip 2"  # the first identity was never described
-    assert not page.locator(".strips").is_visible()
+    assert not page.locator(".sheet").is_visible()
     page.click("[data-name=named]")
     page.wait_for_selector("label[for=dg-lip2]:has-text('rounding')")
     assert page.locator("label[for=dg-lip2]").inner_text() == "Lip 2 · rounding"
@@ -137,12 +137,12 @@ def test_sliders_say_what_they_do_and_pictures_show_it(page):
         "e => ['--low', '--high'].map((k) => parseFloat(e.style.getPropertyValue(k)))"
     )
     assert [round(edge) for edge in edges] == [25, 92]  # -1.5 and 2.5 of -3 .. 3
-    assert page.locator(".strips .strip").count() == 0  # fetched when looked at
+    assert page.locator(".sheet .strip").count() == 0  # fetched when looked at
     rest = picture(page)
-    page.click(".strips summary")
-    page.wait_for_selector(".strips .strip")
-    assert page.locator(".strips .strip").count() == 3 + 3
-    strip = page.locator(".strips .strip[data-name=lip2]")
+    page.click(".sheet summary")
+    page.wait_for_selector(".sheet .strip")
+    assert page.locator(".sheet .strip").count() == 3 + 3
+    strip = page.locator(".sheet .strip[data-name=lip2]")
     strip.scroll_into_view_if_needed()
     box = strip.bounding_box()
     assert abs(box["width"] / box["height"] - 7) < 0.2
@@ -150,7 +150,7 @@ def test_sliders_say_what_they_do_and_pictures_show_it(page):
     assert slider(page, "lip2") == 3 and picture(page) != rest
     page.click("[data-name=fake]")
     page.wait_for_selector("label[for=dg-lip2]:not(:has-text('rounding'))")
-    assert not page.locator(".strips").is_visible()
+    assert not page.locator(".sheet").is_visible()
 
 
 def test_upload_generate_play_and_download(page, tmp_path):
@@ -244,9 +244,9 @@ def test_a_lost_connection_is_said_and_mended(page):
     picture(page)
     page.route(SERVER_FUNCTIONS, lambda route: route.abort())
     set_slider(page, "lip1", 2)
-    page.wait_for_selector(".veil.error:has-text('connection was lost')")
+    page.wait_for_selector(".overlay.error:has-text('connection was lost')")
     page.unroute(SERVER_FUNCTIONS)
-    page.wait_for_selector(".veil.hidden", state="attached", timeout=10_000)
+    page.wait_for_selector(".overlay.hidden", state="attached", timeout=10_000)
 
 
 def test_exports(page):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from dgtalker.errors import UserError
-from dgtalker.studio.generate import Job, run
-from dgtalker.studio.session_io import Inputs, Kept
-from dgtalker.studio.user_state import Sessions
+from dgtalker.studio.generate import Job, run_job
+from dgtalker.studio.session_io import CachedPerformance, Inputs
+from dgtalker.studio.user_state import UserJobs
 from dgtalker.studio.view import parse_view
 
 EXP, LIP = ["exp1", "exp2"], ["lip1"]
@@ -40,20 +40,20 @@ def test_nonsense_is_refused(data):
         parse_view(data, EXP, LIP)
 
 
-def test_sessions_have_their_own_folders_and_clean_up():
-    sessions = Sessions()
-    a, b = sessions.start_job("a"), sessions.start_job("b")
+def test_jobs_have_their_own_folders_and_clean_up():
+    jobs = UserJobs()
+    a, b = jobs.start("a"), jobs.start("b")
     assert a.folder != b.folder and a.folder.is_dir()
-    sessions.cancel("a")
+    jobs.cancel("a")
     assert a.stop.is_set() and not b.stop.is_set()
-    assert sessions.find("a", a.ticket) is a and sessions.find("b", a.ticket) is None and sessions.find("c", 1) is None
-    again = sessions.start_job("a")
-    assert sessions.find("a", a.ticket) is None and sessions.find("a", again.ticket) is again
+    assert jobs.find("a", a.number) is a and jobs.find("b", a.number) is None and jobs.find("c", 1) is None
+    again = jobs.start("a")
+    assert jobs.find("a", a.number) is None and jobs.find("a", again.number) is again
     assert not a.folder.exists() and not again.stop.is_set()
-    sessions.drop("a")
-    sessions.drop("b")
-    sessions.drop("nobody")
-    assert not again.folder.exists() and len(sessions) == 0
+    jobs.drop("a")
+    jobs.drop("b")
+    jobs.drop("nobody")
+    assert not again.folder.exists() and len(jobs) == 0
 
 
 class SlowEngine:
@@ -62,7 +62,7 @@ class SlowEngine:
     def __init__(self, failure: Exception | None = None):
         self.failure, self.stopped = failure, threading.Event()
 
-    def parse(self, data):
+    def parse_view(self, data):
         return data
 
     def talk(self, view, folder: Path, progress, cancelled, **options):
@@ -87,24 +87,24 @@ def audio(tmp_path) -> str:
 
 
 def test_closing_the_stream_stops_the_work(audio):
-    engine, session = SlowEngine(), Sessions().start_job("a")
-    reports = run(engine, Job({}, Inputs(audio)), session, 60)
+    engine, user_job = SlowEngine(), UserJobs().start("a")
+    reports = run_job(engine, Job({}, Inputs(audio)), user_job, 60)
     assert next(reports).kind == "working"
     reports.close()
     assert engine.stopped.wait(2)
 
 
 def test_cancelling_is_reported(audio):
-    sessions = Sessions()
-    reports = run(SlowEngine(), Job({}, Inputs(audio)), sessions.start_job("a"), 60)
+    jobs = UserJobs()
+    reports = run_job(SlowEngine(), Job({}, Inputs(audio)), jobs.start("a"), 60)
     next(reports)
-    sessions.cancel("a")
+    jobs.cancel("a")
     assert list(reports)[-1].kind == "cancelled"
 
 
 @pytest.mark.parametrize("failure, words", [(UserError("Bad thing."), "Bad thing."), (KeyError("x"), "log says why")])
 def test_failures_become_one_sentence(audio, failure, words):
-    last = list(run(SlowEngine(failure), Job({}, Inputs(audio)), Sessions().start_job("a"), 60))[-1]
+    last = list(run_job(SlowEngine(failure), Job({}, Inputs(audio)), UserJobs().start("a"), 60))[-1]
     assert last.kind == "failed" and words in last.message
 
 
@@ -115,7 +115,7 @@ def test_failures_become_one_sentence(audio, failure, words):
 )  # fmt: skip
 def test_impossible_jobs_are_refused(wrong, audio):
     job = Job({}, Inputs(**({"audio": audio} | wrong)))
-    last = list(run(SlowEngine(), job, Sessions().start_job("a"), 60))[-1]
+    last = list(run_job(SlowEngine(), job, UserJobs().start("a"), 60))[-1]
     assert last.kind == "failed" and last.message.endswith(".") and "log" not in last.message
 
 
@@ -126,9 +126,10 @@ def test_curves_are_shown_again_only_for_the_same_inputs(tmp_path):
     mine, mood = Sound("a.wav", "1" * 64), Sound("b.wav", "2" * 64)
     view, plain = parse_view({"identity": "a"}, EXP, LIP), ExpressionSettings()
     session = Session("a", audio=mine, expression_audio=mood)
-    assert Kept(session).fits(view, mine, mood, plain)
-    assert not Kept(session).fits(view, mine, None, plain)  # the second voice was taken away
-    assert Kept(session, loaded=True).fits(view, mine, None, plain)  # or never given: it is in the file's curves
-    assert not Kept(session).fits(view, mood, mood, plain) and not Kept(session).fits(view, None, mood, plain)
-    assert not Kept(session).fits(view, mine, mood, ExpressionSettings(variant=1))
-    assert not Kept(session).fits(parse_view({"identity": "b"}, EXP, LIP), mine, mood, plain)
+    made, loaded = CachedPerformance(session), CachedPerformance(session, loaded=True)
+    assert made.matches(view, mine, mood, plain)
+    assert not made.matches(view, mine, None, plain)  # the second voice was taken away
+    assert loaded.matches(view, mine, None, plain)  # or never given: it is in the file's curves
+    assert not made.matches(view, mood, mood, plain) and not made.matches(view, None, mood, plain)
+    assert not made.matches(view, mine, mood, ExpressionSettings(variant=1))
+    assert not made.matches(parse_view({"identity": "b"}, EXP, LIP), mine, mood, plain)

@@ -1,10 +1,10 @@
-// The identities: a row of faces, one chosen.
+// The gallery: a card with a face per identity, one of them chosen.
 const cards = element.querySelector(".cards");
 let chosen = null;
 
 async function choose(name) {
   chosen = name;
-  mark();
+  markChosen();
   try {
     const identity = await server.describe(name);
     if (chosen !== name) return; // a later click won
@@ -13,11 +13,11 @@ async function choose(name) {
     store.setIdentity(identity);
   } catch (error) {
     store.fail(error.message || "This identity could not be opened: try again.");
-    if (chosen === name) { chosen = store.state.identity?.name ?? null; mark(); }
+    if (chosen === name) { chosen = store.state.identity?.name ?? null; markChosen(); }
   }
 }
 
-function mark() {
+function markChosen() {
   for (const card of cards.querySelectorAll(".card")) {
     const on = card.dataset.name === chosen;
     card.setAttribute("aria-checked", on);
@@ -25,7 +25,7 @@ function mark() {
   }
 }
 
-function build() {
+function buildCards() {
   const identities = props.value ?? [];
   cards.replaceChildren();
   if (!identities.length) {
@@ -51,9 +51,9 @@ function build() {
     card.append(face, label);
     cards.append(card);
   }
-  mark();
+  markChosen();
   const names = identities.map((identity) => identity.name);
-  if (!names.includes(chosen)) choose(names.includes(store.wanted) ? store.wanted : names[0]);
+  if (!names.includes(chosen)) choose(names.includes(store.requestedIdentity) ? store.requestedIdentity : names[0]);
 }
 
 cards.addEventListener("click", (event) => {
@@ -69,6 +69,6 @@ cards.addEventListener("keydown", (event) => {
   next.focus();
   choose(next.dataset.name);
 });
-store.subscribe((what) => { if (what === "wanted" && store.wanted !== chosen) choose(store.wanted); });
-watch("value", build);
-build();
+store.subscribe((what) => { if (what === "requestedIdentity" && store.requestedIdentity !== chosen) choose(store.requestedIdentity); });
+watch("value", buildCards);
+buildCards();

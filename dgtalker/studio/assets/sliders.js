@@ -1,30 +1,34 @@
 // One slider per coefficient of the chosen identity; they write to the store, the viewport follows.
 const grids = { lip: element.querySelector('[data-group="lip"] .grid'), exp: element.querySelector('[data-group="exp"] .grid') };
-const rows = [];
+const showRows = []; // a function per slider that shows the store's value
 
-function addRow(group, index, id, label, low, high, about = "", usual = null) {
+// group is lip, exp or blink, index the coefficient's place in it; low and high end the slider. usualRange: where speech
+// keeps this coefficient, [low, high].
+function addRow(group, index, id, label, low, high, about = "", usualRange = null) {
   const row = document.createElement("div");
   row.className = "row";
   row.innerHTML = `<label></label><button type="button" class="value"></button><input type="range" step="0.01">`;
-  const [name, value, input] = row.children;
+  const [name, valueButton, input] = row.children; // the button shows the value and resets it
+  const percent = (value) => `${(100 * (store.clamp(value, low, high) - low)) / (high - low)}%`;
   Object.assign(name, { htmlFor: `dg-${id}`, textContent: label, title: about ? `${label}\n${about}` : label });
   Object.assign(input, { id: `dg-${id}`, min: low, max: high });
-  value.setAttribute("aria-label", `Reset ${label}`);
-  if (usual) { // where speech keeps this coefficient
+  valueButton.setAttribute("aria-label", `Reset ${label}`);
+  if (usualRange) {
     row.classList.add("usual");
-    ["--low", "--high"].forEach((edge, i) => input.style.setProperty(edge, `${(100 * (store.clamp(usual[i], low, high) - low)) / (high - low)}%`));
+    ["--low", "--high"].forEach((edge, i) => input.style.setProperty(edge, percent(usualRange[i])));
   }
   const current = () => (group === "blink" ? store.state.blink : store.state[group][index]);
   const show = () => {
-    const at = current(), percent = (x) => `${(100 * (x - low)) / (high - low)}%`;
-    if (Number(input.value) !== at) input.value = at;
-    value.textContent = group === "blink" ? at.toFixed(2) : `${at > 0 ? "+" : at < 0 ? "−" : ""}${Math.abs(at).toFixed(2)}`;
-    input.style.setProperty("--from", percent(Math.min(0, at)));
-    input.style.setProperty("--to", percent(Math.max(0, at)));
-    row.classList.toggle("set", at !== 0);
-    value.tabIndex = at === 0 ? -1 : 0;
+    const value = current();
+    if (Number(input.value) !== value) input.value = value;
+    const sign = value > 0 ? "+" : value < 0 ? "−" : "";
+    valueButton.textContent = group === "blink" ? value.toFixed(2) : `${sign}${Math.abs(value).toFixed(2)}`;
+    input.style.setProperty("--from", percent(Math.min(0, value)));
+    input.style.setProperty("--to", percent(Math.max(0, value)));
+    row.classList.toggle("set", value !== 0);
+    valueButton.tabIndex = value === 0 ? -1 : 0;
   };
-  const set = (at) => { store.setCoefficient(group, index, at); show(); };
+  const set = (value) => { store.setCoefficient(group, index, value); show(); };
   input.addEventListener("input", () => set(Math.abs(input.value) < 0.04 ? 0 : Number(input.value))); // zero is easy to find again
   input.addEventListener("keydown", (event) => { // the range's own step of 0.01 would never leave zero
     const steps = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
@@ -33,18 +37,18 @@ function addRow(group, index, id, label, low, high, about = "", usual = null) {
     set(store.clamp(Math.round(10 * (current() + 0.1 * steps)) / 10, low, high));
   });
   input.addEventListener("dblclick", () => set(0));
-  value.addEventListener("click", () => set(0));
+  valueButton.addEventListener("click", () => set(0));
   grids[group === "blink" ? "exp" : group].append(row);
-  rows.push(show);
+  showRows.push(show);
   show();
 }
 
-function build() {
-  rows.length = 0;
+function buildRows() {
+  showRows.length = 0;
   for (const grid of Object.values(grids)) grid.replaceChildren();
   const { identity } = store.state;
   if (!identity) {
-    strips.hidden = true;
+    sheet.hidden = true;
     for (const grid of Object.values(grids)) grid.innerHTML = '<p class="waiting">Pick an identity to see its controls.</p>';
     return;
   }
@@ -54,35 +58,35 @@ function build() {
   identity.lip_names.forEach(add("lip"));
   addRow("blink", 0, "blink", "Blink", 0, 1);
   identity.exp_names.forEach(add("exp"));
-  strips.hidden = !identity.strip;
+  sheet.hidden = !identity.sheet;
   element.querySelector(".usual-note").hidden = !Object.keys(identity.ranges ?? {}).length;
-  strips.querySelector(".rows").replaceChildren();
-  if (strips.open) showStrips();
+  sheet.querySelector(".rows").replaceChildren();
+  if (sheet.open) showSheet();
 }
 
 const label = (name) => {
-  const known = store.state.identity.labels?.[name];
-  if (known?.includes("·")) return known[0].toUpperCase() + known.slice(1);
+  const given = store.state.identity.labels?.[name];
+  if (given?.includes("·")) return given[0].toUpperCase() + given.slice(1); // with the name of what it does
   return name.replace(/^exp(\d+)$/, "Expression $1").replace(/^lip(\d+)$/, "Lip $1");
 };
 
-// One sheet of pictures per identity, fetched when first looked at: a row of it behind every coefficient's name.
-const strips = element.querySelector(".strips");
-async function showStrips() {
-  const { identity } = store.state, holder = strips.querySelector(".rows");
-  if (!identity?.strip || holder.childElementCount) return;
+// One sheet of pictures per identity, fetched when first looked at: each coefficient shows its row of it, a strip.
+const sheet = element.querySelector(".sheet");
+async function showSheet() {
+  const { identity } = store.state, holder = sheet.querySelector(".rows");
+  if (!identity?.sheet || holder.childElementCount) return;
   const note = document.createElement("p");
   note.className = "waiting";
   note.textContent = "Fetching the pictures…";
   holder.replaceChildren(note);
   let answer;
-  try { answer = await server.strip(identity.name); } catch { answer = null; }
+  try { answer = await server.coefficient_sheet(identity.name); } catch { answer = null; }
   if (store.state.identity !== identity) return; // another one was chosen meanwhile
   if (!answer?.image) {
     note.textContent = answer?.problem ?? "The connection was lost: close this and open it again.";
-    return strips.addEventListener("toggle", () => holder.replaceChildren(), { once: true }); // closing makes room for another try
+    return sheet.addEventListener("toggle", () => holder.replaceChildren(), { once: true }); // closing makes room for another try
   }
-  const { steps, cell, left, top } = identity.strip;
+  const { steps, cell, left, top } = identity.sheet;
   const names = [...identity.exp_names, ...identity.lip_names]; // the sheet's rows
   const width = left + cell * steps.length, height = top + cell * names.length;
   holder.replaceChildren(...[...identity.lip_names, ...identity.exp_names].map((name) => {
@@ -104,20 +108,20 @@ async function showStrips() {
       const box = strip.getBoundingClientRect();
       const column = Math.floor(((event.clientX - box.left) / box.width) * steps.length);
       store.setCoefficient(group, index, steps[store.clamp(column, 0, steps.length - 1)]);
-      rows.forEach((show) => show());
+      showRows.forEach((show) => show());
     });
     figure.append(caption, strip);
     return figure;
   }));
 }
-strips.addEventListener("toggle", () => { if (strips.open) showStrips(); });
+sheet.addEventListener("toggle", () => { if (sheet.open) showSheet(); });
 
 element.addEventListener("click", (event) => {
   const group = event.target.closest("[data-reset]")?.dataset.reset;
   if (group) store.reset(group);
 });
 store.subscribe((what) => {
-  if (what === "identity") build();
-  if (what === "reset") rows.forEach((show) => show());
+  if (what === "identity") buildRows();
+  if (what === "reset") showRows.forEach((show) => show());
 });
-build();
+buildRows();

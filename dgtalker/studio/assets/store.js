@@ -1,28 +1,28 @@
 // One store per page, shared by the gallery, the viewport and the sliders: what the user sees lives here, not on the server.
 const store = (window.dgtalker ??= (() => {
   const listeners = new Set();
-  const remembered = {}; // sliders of each identity, so that coming back finds them as they were left
+  const slidersByIdentity = {}; // so that coming back to an identity finds them as they were left
   const state = { identity: null, exp: [], lip: [], blink: 0, yaw: 0, pitch: 0, zoom: 1 };
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-  const emit = (what) => { listeners.forEach((listener) => listener(what, state)); keep(); };
+  const notify = (what) => { listeners.forEach((listener) => listener(what, state)); saveView(); };
   // A reload finds everything as it was. In this tab only: a shared computer shows nobody what another one did.
   const STORAGE = "dgtalker-view-1";
-  let keepTimer = 0;
-  function keep() {
-    clearTimeout(keepTimer);
-    keepTimer = setTimeout(() => {
+  let saveTimer = 0;
+  function saveView() {
+    clearTimeout(saveTimer);
+    saveTimer = setTimeout(() => {
       if (!state.identity) return;
       const { identity, exp, lip, blink, yaw, pitch, zoom } = state;
-      const sliders = { ...remembered, [identity.name]: { exp, lip, blink } };
+      const sliders = { ...slidersByIdentity, [identity.name]: { exp, lip, blink } };
       try { sessionStorage.setItem(STORAGE, JSON.stringify({ identity: identity.name, sliders, yaw, pitch, zoom })); } catch { /* storage is off */ }
     }, 100);
   }
-  function kept() {
-    const number = (value, low, high, otherwise) => (Number.isFinite(value) ? clamp(value, low, high) : otherwise);
-    const row = (values) => (Array.isArray(values) ? values.map((value) => number(value, -3, 3, 0)) : []);
+  function readSavedView() {
+    const number = (value, low, high, fallback) => (Number.isFinite(value) ? clamp(value, low, high) : fallback);
+    const numbers = (values) => (Array.isArray(values) ? values.map((value) => number(value, -3, 3, 0)) : []);
     try {
       const found = JSON.parse(sessionStorage.getItem(STORAGE)) ?? {};
-      for (const [name, { exp, lip, blink }] of Object.entries(found.sliders ?? {})) remembered[name] = { exp: row(exp), lip: row(lip), blink: number(blink, 0, 1, 0) };
+      for (const [name, { exp, lip, blink }] of Object.entries(found.sliders ?? {})) slidersByIdentity[name] = { exp: numbers(exp), lip: numbers(lip), blink: number(blink, 0, 1, 0) };
       Object.assign(state, { yaw: number(found.yaw, -90, 90, 0), pitch: number(found.pitch, -40, 40, 0), zoom: number(found.zoom, 0.6, 3, 1) });
       return typeof found.identity === "string" ? found.identity : null;
     } catch { return null; } // storage is off, or holds something else
@@ -31,45 +31,46 @@ const store = (window.dgtalker ??= (() => {
     state,
     clamp,
     limits: { yaw: 90, pitch: 40, zoom: [0.6, 3], coefficient: 3 },
+    // listener(what, state) is called after a change of: identity, coefficients, reset, camera, requestedIdentity, failed.
     subscribe(listener) { listeners.add(listener); return () => listeners.delete(listener); },
-    wanted: kept(), // name of the identity that the gallery is to open
+    requestedIdentity: readSavedView(), // name of the one that the gallery is to open
     failure: "",
-    fail(sentence) { this.failure = sentence; emit("failed"); },
+    fail(sentence) { this.failure = sentence; notify("failed"); },
     setIdentity(identity) {
-      if (state.identity) remembered[state.identity.name] = { exp: state.exp, lip: state.lip, blink: state.blink };
+      if (state.identity) slidersByIdentity[state.identity.name] = { exp: state.exp, lip: state.lip, blink: state.blink };
       const zeros = (names) => names.map(() => 0);
       const fresh = { exp: zeros(identity.exp_names), lip: zeros(identity.lip_names), blink: 0 };
-      const known = remembered[identity.name];
-      const fits = known && known.exp.length === fresh.exp.length && known.lip.length === fresh.lip.length;
-      Object.assign(state, { identity }, fits ? known : fresh);
-      emit("identity");
+      const saved = slidersByIdentity[identity.name];
+      const fits = saved && saved.exp.length === fresh.exp.length && saved.lip.length === fresh.lip.length;
+      Object.assign(state, { identity }, fits ? saved : fresh);
+      notify("identity");
     },
     setCoefficient(group, index, value) {
       if (group === "blink") state.blink = value;
       else state[group][index] = value;
-      emit("coefficients");
+      notify("coefficients");
     },
     reset(group) {
       if (group !== "lip") { state.exp = state.exp.map(() => 0); state.blink = 0; }
       if (group !== "exp") state.lip = state.lip.map(() => 0);
-      emit("reset");
+      notify("reset");
     },
     setCamera(change) {
       const { yaw, pitch, zoom } = { ...state, ...change };
       state.yaw = clamp(yaw, -this.limits.yaw, this.limits.yaw);
       state.pitch = clamp(pitch, -this.limits.pitch, this.limits.pitch);
       state.zoom = clamp(zoom, ...this.limits.zoom);
-      emit("camera");
+      notify("camera");
     },
-    // What a session holds; the gallery opens its identity.
+    // Shows the view of a loaded session; the gallery opens its identity.
     restore({ identity, exp, lip, blink, yaw, pitch, zoom }) {
-      this.wanted = identity;
-      if (state.identity?.name === identity) { Object.assign(state, { exp, lip, blink }); emit("reset"); }
-      else remembered[identity] = { exp, lip, blink };
+      this.requestedIdentity = identity;
+      if (state.identity?.name === identity) { Object.assign(state, { exp, lip, blink }); notify("reset"); }
+      else slidersByIdentity[identity] = { exp, lip, blink };
       this.setCamera({ yaw, pitch, zoom });
-      emit("wanted");
+      notify("requestedIdentity");
     },
-    // What the server answered to Save or Load, as JSON.
+    // Takes the server's answer to Save or Load, as JSON.
     receive(text) {
       const { restore, download } = JSON.parse(text || "{}");
       if (restore) this.restore(restore);

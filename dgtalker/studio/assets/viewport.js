@@ -1,24 +1,26 @@
 // The live picture: one request in flight, latest wins, small while moving and full when still.
 const canvas = element.querySelector("canvas");
-const veil = element.querySelector(".veil");
-const veilText = element.querySelector(".veil-text");
+const overlay = element.querySelector(".overlay");
+const overlayText = element.querySelector(".overlay-text");
 const readout = { dot: element.querySelector(".dot"), engine: element.querySelector(".engine"), fps: element.querySelector(".fps") };
 const context = canvas.getContext("2d", { alpha: false });
-const SETTLE_MS = 140;
+const STILL_MS = 140; // without a change: then the picture is drawn at full size
 const BUDGET_MS = 36; // from asking to painting, for a moving frame: 25 pictures a second and some to spare
 const MOVING_SIZES = [192, 256, 320, 384];
-let movingSize = 256, slow = 0, fast = 0, busy = false, dirty = false, lastChange = 0, settleTimer = 0, retryMs = 0, drawn = 0;
-const paints = [];
+let movingSize = 256, slow = 0, fast = 0; // pixels; pictures in a row that came late, or early
+let busy = false, dirty = false; // a request is in flight; something changed meanwhile
+let lastChange = 0, nextTimer = 0, retryMs = 0, drawn = 0;
+const paints = []; // times of the last second's pictures
 const latencies = []; // input to paint, ms; read by the tests
 canvas.dgtalkerLatencies = latencies;
 
 const fullSize = () => Math.min(640, Math.max(384, Math.round(canvas.clientWidth * Math.min(devicePixelRatio, 1.5) / 64) * 64));
 
-function say(text, isError = false) {
-  veil.classList.toggle("hidden", !text);
-  veil.classList.toggle("error", isError);
+function showMessage(text, isError = false) {
+  overlay.classList.toggle("hidden", !text);
+  overlay.classList.toggle("error", isError);
   readout.dot.classList.toggle("bad", isError);
-  if (text) veilText.textContent = text;
+  if (text) overlayText.textContent = text;
 }
 
 async function paint(reply) {
@@ -34,10 +36,10 @@ async function paint(reply) {
   while (paints[0] < now - 1000) paints.shift();
   const { identity, yaw, pitch } = store.state;
   canvas.setAttribute("aria-label", `Live view of ${identity.name}, camera turned ${Math.round(yaw)}° and raised ${Math.round(pitch)}°`);
-  say("");
+  showMessage("");
 }
 
-function adapt(ms, size) { // keep moving frames inside the budget
+function adaptMovingSize(ms, size) { // keep moving frames inside the budget
   const at = MOVING_SIZES.indexOf(size);
   if (at < 0) return;
   slow = ms > BUDGET_MS ? slow + 1 : 0;
@@ -46,49 +48,50 @@ function adapt(ms, size) { // keep moving frames inside the budget
   if (fast >= 8 && at < MOVING_SIZES.length - 1) { movingSize = MOVING_SIZES[at + 1]; slow = fast = 0; }
 }
 
-async function pump() {
+// Asks for pictures until the one shown is that of the store.
+async function refresh() {
   if (busy) { dirty = true; return; }
   if (!store.state.identity) return;
   busy = true;
-  clearTimeout(settleTimer);
+  clearTimeout(nextTimer);
   try {
     do {
       dirty = false;
-      const moving = performance.now() - lastChange < SETTLE_MS;
+      const moving = performance.now() - lastChange < STILL_MS;
       const size = moving ? movingSize : fullSize();
       const changed = lastChange, asked = performance.now();
       const reply = await server.frame(store.view({ size }));
-      if (reply?.problem) { say(reply.problem, true); break; }
+      if (reply?.problem) { showMessage(reply.problem, true); break; }
       if (!reply?.jpeg) throw new Error("no answer");
       await paint(reply);
       retryMs = 0;
       if (moving) {
         latencies.push(performance.now() - changed);
         if (latencies.length > 2000) latencies.shift();
-        adapt(performance.now() - asked, size);
+        adaptMovingSize(performance.now() - asked, size);
         readout.fps.textContent = paints.length > 4 ? `${paints.length} fps` : `${Math.round(reply.ms)} ms`;
       } else {
         readout.fps.textContent = `${reply.size}² · ${Math.round(reply.ms)} ms`;
       }
-      if (moving && !dirty) settleTimer = setTimeout(pump, SETTLE_MS);
+      if (moving && !dirty) nextTimer = setTimeout(refresh, STILL_MS);
     } while (dirty);
   } catch (error) { // the server is away: keep the last picture, try again by ourselves
     retryMs = Math.min(8000, (retryMs || 500) * 2);
-    say("The connection was lost. Trying again…", true);
-    settleTimer = setTimeout(pump, retryMs);
+    showMessage("The connection was lost. Trying again…", true);
+    nextTimer = setTimeout(refresh, retryMs);
   } finally {
     busy = false;
   }
 }
 
-function moved() {
+function onChange() {
   lastChange = performance.now();
-  pump();
+  refresh();
 }
 
 // -- orbit: mouse, pen and touch ------------------------------------------------------------------
 const pointers = new Map();
-const spread = () => {
+const pinchDistance = () => {
   const [a, b] = [...pointers.values()];
   return Math.hypot(a.x - b.x, a.y - b.y);
 };
@@ -105,9 +108,9 @@ canvas.addEventListener("pointermove", (event) => {
     store.setCamera({ yaw: yaw - (event.clientX - before.x) * degrees, pitch: pitch + (event.clientY - before.y) * degrees });
     pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
   } else if (pointers.size === 2) {
-    const old = spread();
+    const old = pinchDistance();
     pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
-    store.setCamera({ zoom: (zoom * spread()) / Math.max(old, 1) });
+    store.setCamera({ zoom: (zoom * pinchDistance()) / Math.max(old, 1) });
   }
 });
 for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) canvas.addEventListener(end, (event) => pointers.delete(event.pointerId));
@@ -143,23 +146,23 @@ element.querySelector(".tools").addEventListener("click", (event) => actions[eve
 async function download(request) {
   try {
     const file = await request;
-    if (file?.problem) return say(file.problem, true);
+    if (file?.problem) return showMessage(file.problem, true);
     if (!file?.data) throw new Error("no answer");
     const link = document.createElement("a");
     link.href = `data:${file.mime};base64,${file.data}`;
     link.download = file.name;
     link.click();
   } catch {
-    say("The file could not be saved: the connection was lost.", true);
-    setTimeout(pump, 1500);
+    showMessage("The file could not be saved: the connection was lost.", true);
+    setTimeout(refresh, 1500);
   }
 }
 
 server.badges().then((badges) => { readout.engine.textContent = badges?.device ? `${badges.device} · ${badges.renderer}` : ""; }).catch(() => {});
 store.subscribe((what) => {
-  if (what === "failed") return say(store.failure, true);
-  if (what === "identity" && !drawn) say("Waking the head up…");
+  if (what === "failed") return showMessage(store.failure, true);
+  if (what === "identity" && !drawn) showMessage("Waking the head up…");
   if (what === "coefficients" && !canvas.offsetParent) document.querySelector("#dg-tabs [role=tab]")?.click(); // show it
-  moved();
+  onChange();
 });
-if (store.state.identity) moved();
+if (store.state.identity) onChange();
