@@ -8,6 +8,7 @@ sound_filter), and a process that keeps its reader waiting is killed, as is that
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import tempfile
 import threading
@@ -43,11 +44,13 @@ _SIGNATURES = (
 _RAW_STREAMS = "mp3,aac,loas,ac3,eac3,dts,mpegts,mpeg,mpegvideo,dv"
 _HEAD_BYTES = 4096
 
-_SPAN_SECONDS, _BYTES_PER_SECOND = 600, 16  # of the least that an honest file holds; digital silence in FLAC takes 21
+_ANY_FILE_SECONDS = 120  # that every file may last, however small, and as long as these rates allow:
+SOUND_BYTES_PER_SECOND, VIDEO_BYTES_PER_SECOND = 16, 100  # digital silence in FLAC takes 21, a still picture 500
 _PATIENCE_SECONDS = 60.0  # that a reader waits in all, and this many more for each second decoded:
 _PATIENCE_PER_SECOND = 10.0
 _POLL_SECONDS = 0.1
 _MEMORY = 6 << 30  # bytes of a process; 8K films need about 3 GB
+_OUT_OF_MEMORY = 256 - errno.ENOMEM  # ffmpeg's exit status
 
 
 class Cancelled(Exception):
@@ -110,9 +113,9 @@ def input_arguments(path: str | Path) -> list[str]:
     return [*arguments, "-i", f"file:{Path(path).resolve()}"]
 
 
-def plausible_seconds(path: str | Path) -> float:
+def plausible_seconds(path: str | Path, bytes_per_second: int = SOUND_BYTES_PER_SECOND) -> float:
     """Longest time that a file of this size can honestly last."""
-    return _SPAN_SECONDS + Path(path).stat().st_size / _BYTES_PER_SECOND
+    return _ANY_FILE_SECONDS + Path(path).stat().st_size / bytes_per_second
 
 
 def sound_filter(resample: str, seconds: float) -> str:
@@ -169,7 +172,8 @@ def decode(
                 if not data:
                     break
                 yield data
-            process.wait()
+            if process.wait() == _OUT_OF_MEMORY:
+                raise UserError(f"{Path(path).name} needs too much memory to decode; convert it to WAV or MP4.")
             log.seek(0)
             return log.read(1 << 20).decode(errors="replace")
         finally:

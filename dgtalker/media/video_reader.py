@@ -9,7 +9,7 @@ import numpy as np
 
 from dgtalker.errors import UserError
 from dgtalker.media.clock import FPS
-from dgtalker.media.ffmpeg import decode, plausible_seconds
+from dgtalker.media.ffmpeg import VIDEO_BYTES_PER_SECOND, decode, plausible_seconds
 from dgtalker.media.probe import probe
 
 
@@ -24,13 +24,14 @@ def read_video(path: str | Path, fps: float = FPS) -> Iterator[np.ndarray]:
 def decode_frames(
     path: str | Path, width: int, height: int, fps: float = FPS, filters: str = "", before_input: Sequence[str] = ()
 ) -> Iterator[np.ndarray]:
-    """Frames uint8 [H, W, 3] RGB at `fps` (the frame shown at each instant), after ffmpeg's `filters`.
+    """Frames uint8 [H, W, 3] RGB at `fps` (the frame shown at each instant), after ffmpeg's `filters`, each ended by a comma.
 
     width, height: of the result. Raises UserError if there are more frames than the size of the file allows.
     """
     size = width * height * 3
-    most = plausible_seconds(path) * fps
-    output = ["-map", "0:v:0", "-vf", f"fps={fps}{filters}", "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
+    most = plausible_seconds(path, VIDEO_BYTES_PER_SECOND) * fps
+    # fps comes last: a gap becomes references to one picture, not as many pictures.
+    output = ["-map", "0:v:0", "-vf", f"{filters}format=rgb24,fps={fps}", "-f", "rawvideo", "pipe:1"]
     blocks = decode(path, output, size, size * fps, before_input=before_input, log_level="quiet")
     try:
         for number, data in enumerate(blocks):

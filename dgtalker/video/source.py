@@ -66,7 +66,7 @@ def probe_video(path: Path) -> VideoInfo:
 
 def read_frames(path: Path, info: VideoInfo) -> Iterator[np.ndarray]:
     """Frames uint8 [H,W,3] RGB at 25 a second (the frame shown at each instant; nothing is blended)."""
-    filters = f",scale={info.width}:{info.height}:flags=area+accurate_rnd+full_chroma_int,setsar=1"
+    filters = f"scale={info.width}:{info.height}:flags=area+accurate_rnd+full_chroma_int,setsar=1,"
     return decode_frames(path, info.width, info.height, filters=filters)
 
 
