@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dgtalker.errors import UserError
+from dgtalker.media.ffmpeg import Cancelled
 from dgtalker.studio.engine import Engine
 from dgtalker.studio.session_io import CAMERAS, CachedPerformance, Inputs
 from dgtalker.studio.user_state import UserJob
@@ -57,6 +58,8 @@ def run_job(engine: Engine, job: Job, user_job: UserJob, max_seconds: float) -> 
     def work() -> None:
         try:
             report = make_video(engine, job, user_job, max_seconds, progress)
+        except Cancelled:
+            report = None
         except UserError as error:
             report = JobReport("failed", str(error))
         except Exception:
@@ -91,16 +94,19 @@ def run_job(engine: Engine, job: Job, user_job: UserJob, max_seconds: float) -> 
 def make_video(
     engine: Engine, job: Job, user_job: UserJob, max_seconds: float, progress: Callable[..., None]
 ) -> JobReport | None:
-    """The report of the finished video; None once the user has cancelled. Raises UserError for bad input."""
-    start = time.monotonic()
+    """The report of the finished video; None or ffmpeg.Cancelled once the user has cancelled.
+
+    Raises UserError for bad input.
+    """
+    start, cancelled = time.monotonic(), user_job.stop.is_set
     inputs, cached = job.inputs, job.cached
     if not inputs.audio:
         if cached and cached.loaded and cached.session.audio:
             raise UserError(f"The session needs its sound '{cached.session.audio.name}': give it under Voice.")
         raise UserError("There is no audio yet: upload a file, record yourself or take an example.")
-    check_audio(inputs.audio, max_seconds)
+    check_audio(inputs.audio, max_seconds, cancelled)
     if inputs.other:
-        check_audio(inputs.other, max_seconds)
+        check_audio(inputs.other, max_seconds, cancelled)
     inputs.check_choices()
     view, settings = engine.parse_view(job.view), inputs.settings
     if cached:
@@ -118,7 +124,7 @@ def make_video(
         settings=settings,
         cached=cached.session if cached else None,
         progress=progress,
-        cancelled=user_job.stop.is_set,
+        cancelled=cancelled,
     )
     if made is None:
         return None
@@ -129,11 +135,14 @@ def make_video(
     return JobReport("done", ready, 1.0, video, table, CachedPerformance(session))
 
 
-def check_audio(path: str, max_seconds: float) -> None:
-    """UserError unless `path` is a readable recording of at most `max_seconds` in which something can be heard."""
+def check_audio(path: str, max_seconds: float, cancelled: Callable[[], bool]) -> None:
+    """UserError unless `path` is a readable recording of at most `max_seconds` in which something can be heard.
+
+    Raises ffmpeg.Cancelled once cancelled() is true.
+    """
     from dgtalker.media.audio import load_audio
 
-    if abs(load_audio(path, max_seconds=max_seconds)).max() < SILENCE:
+    if abs(load_audio(path, max_seconds=max_seconds, cancelled=cancelled)).max() < SILENCE:
         raise UserError("The recording is silent: check the microphone, or choose another file.")
 
 

@@ -89,7 +89,7 @@ def audio(tmp_path) -> str:
 def test_closing_the_stream_stops_the_work(audio):
     engine, user_job = SlowEngine(), UserJobs().start("a")
     reports = run_job(engine, Job({}, Inputs(audio)), user_job, 60)
-    assert next(reports).kind == "working"
+    assert next(report for report in reports if report.message == "Rendering").kind == "working"
     reports.close()
     assert engine.stopped.wait(2)
 
