@@ -1,5 +1,6 @@
 """synthesize-people FOLDER"""
 
+import argparse
 from pathlib import Path
 
 from dgtalker.assets import find_asset
@@ -7,8 +8,10 @@ from dgtalker.commands import options
 from dgtalker.commands.console import Progress
 from dgtalker.files import check_output_folder
 
+EXAMPLE = "dgtalker synthesize-people data/people --people 100"
 
-def configure(parser):
+
+def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="gets the people; what it has already is kept")
     options.add_makehuman(parser)
     parser.add_argument(
@@ -29,7 +32,7 @@ def configure(parser):
     parser.add_argument("--workers", type=int, help="processes of 1 GB each, default one a core, at most 16")
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     folder = check_output_folder(args.folder)
     from dgtalker.errors import UserError
     from dgtalker.head.template import HeadTemplate

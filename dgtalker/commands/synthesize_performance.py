@@ -1,5 +1,6 @@
 """synthesize-performance CLIP... -o DIR"""
 
+import argparse
 from pathlib import Path
 
 from dgtalker.commands import options
@@ -9,8 +10,10 @@ from dgtalker.files import check_output_folder
 
 MOMENTS = 4
 
+EXAMPLE = "dgtalker synthesize-performance films/ -o data/films --makehuman makehuman/"
 
-def configure(parser):
+
+def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("clips", nargs="+", metavar="CLIP", help="real videos, or folders of them, to take motion from")
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="gets one NAME.mp4 and its truth a clip")
     parser.add_argument("--makehuman", required=True, metavar="DIR", help="MakeHuman's skins, hair, eyes, teeth ...")
@@ -29,7 +32,7 @@ def configure(parser):
     parser.add_argument("--resume", action="store_true", help="keep the videos that are there already")
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     if not 0 <= args.views <= 100:
         raise UserError(f"--views must lie between 0 and 100 moments, not {args.views}.")
     output = check_output_folder(args.output)

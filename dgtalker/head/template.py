@@ -68,9 +68,7 @@ class HeadTemplate:
         """The packaged template (or another file with a .json beside it). Raises UserError if it is missing."""
         path = Path(path)
         if not path.is_file():
-            raise UserError(
-                f"Head template {path} is missing: build it with python -m dgtalker.people.template.build."
-            )
+            raise UserError(f"Head template {path} is missing: build it with python -m dgtalker.people.template.build.")
         tensors = load_file(path)
         meta = json.loads(path.with_suffix(".json").read_text())
         scales = {"shape_basis": meta.pop("shape_scale"), "expression_basis": meta.pop("expression_scale")}

@@ -13,7 +13,7 @@ import torch
 from dgtalker.errors import UserError
 from dgtalker.head.template import Atlas, HeadTemplate, rasterise_uv
 from dgtalker.people.fitted import FittedPart, read_part
-from dgtalker.people.hair import HairLayers, HairShell, HairStyle, load_styles
+from dgtalker.people.hair import HairShell, HairStyle, ShellHitsByStyle, load_hair_styles
 from dgtalker.people.morphs import head_morphs
 from dgtalker.people.rays import cast_rays
 from dgtalker.people.textures import load_image, sample_image
@@ -37,7 +37,7 @@ class TexelLayers:
     lashes: np.ndarray  # [T] closeness to the roots of the lashes
     hair_texels: np.ndarray  # [H] texels of the hair shell
     scalp: np.ndarray  # [H] the skin texel under each of them where there is no hair
-    hair: HairLayers  # by style
+    hair: ShellHitsByStyle  # by style
 
 
 def _fill_neck(image: np.ndarray, small: int = 256) -> np.ndarray:
@@ -136,7 +136,7 @@ class PersonAssets:
     @cached_property
     def hair(self) -> dict[str, HairStyle]:
         """Hair styles by name, with their variants."""
-        return load_styles(self.folder / "hair", self.reference)
+        return load_hair_styles(self.folder / "hair", self.reference)
 
     # --- geometry -------------------------------------------------------------------------------------------------
 
@@ -282,8 +282,8 @@ class PersonAssets:
             brows,
             closeness,
             shell.texels,
-            shell.scalp(texel_position, atlas.texel_part.numpy()),
-            HairLayers(shell, self.hair, self.reference),
+            shell.find_scalp(texel_position, atlas.texel_part.numpy()),
+            ShellHitsByStyle(shell, self.hair, self.reference),
         )
 
     def brow_coverage(self, index: int, position: np.ndarray, normal: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pictures of synthetic people from an existing mesh renderer (VTK through pyvista), not from our own rasteriser.
+"""Pictures of synthetic people from a mesh renderer of its own (VTK through pyvista), not from our rasteriser.
 
 Unlit textures times soft light per vertex; lashes and hair are cut out by their alpha; white background.
 """
@@ -38,6 +38,7 @@ class _Scene:
         self.renderer.SetBackground(1.0, 1.0, 1.0)
         self.window.AddRenderer(self.renderer)
         self.actors = {}
+        self.owner: PersonRenderer | None = None  # whose textures are in the scene
         vtk.vtkObject.GlobalWarningDisplayOff()
 
     def actor(self, name: str):
@@ -65,7 +66,7 @@ class _Scene:
         return self.actors[name]
 
     def set_part(self, name: str, vertices, triangles, uv, light) -> None:
-        """vertices [V, 3], triangles [F, 3], uv [V, 2] (v up), light [V, 3] in 0..LIGHT_RANGE."""
+        """Set a part's mesh: vertices [V, 3], triangles [F, 3], uv [V, 2] (v up), light [V, 3] in 0..LIGHT_RANGE."""
         faces = np.concatenate([np.full((len(triangles), 1), 3), triangles], 1).ravel()
         mesh = self.pv.PolyData(np.ascontiguousarray(vertices, np.float32), faces)
         mesh.point_data.active_texture_coordinates = np.ascontiguousarray(uv, np.float32)
@@ -76,7 +77,7 @@ class _Scene:
         actor.VisibilityOn()
 
     def set_texture(self, name: str, image: np.ndarray) -> None:
-        """image [H, W, 3 or 4] in 0..1."""
+        """Set the texture of a part: image [H, W, 3 or 4] in 0..1."""
         pixels = np.ascontiguousarray((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8))
         texture = self.pv.Texture(pixels)
         texture.InterpolateOn()
@@ -106,14 +107,15 @@ class _Scene:
             ]
         )
         matrix = self.vtk.vtkMatrix4x4()
-        matrix.DeepCopy(projection.ravel())
+        for (row, column), value in np.ndenumerate(projection):
+            matrix.SetElement(row, column, value)
         camera.SetExplicitProjectionTransformMatrix(matrix)
         camera.SetUseExplicitProjectionTransformMatrix(True)
         self.window.Render()
-        from vtk.util.numpy_support import vtk_to_numpy
+        from vtkmodules.util.numpy_support import vtk_to_numpy
 
         array = self.vtk.vtkUnsignedCharArray()
-        self.window.GetRGBACharPixelData(0, 0, wide - 1, tall - 1, 0, array)
+        self.window.GetRGBACharPixelData(0, 0, wide - 1, tall - 1, 0, array)  # ty: ignore[invalid-argument-type]  (the stub lacks this overload)
         image = vtk_to_numpy(array).reshape(tall, wide, 4)[::-1, :, :3]
         boxes = image.reshape(height, SUPERSAMPLE, width, SUPERSAMPLE, 3).astype(np.uint16)
         return ((boxes.sum((1, 3)) + SUPERSAMPLE**2 // 2) // SUPERSAMPLE**2).astype(np.uint8)
@@ -122,6 +124,14 @@ class _Scene:
 @lru_cache(maxsize=1)
 def _scene() -> _Scene:
     return _Scene()
+
+
+def _split_corners(triangles: np.ndarray, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One vertex for each (vertex, texture corner): vertex ids [N], triangles [F, 3] into them, uv [N, 2]."""
+    corners, uv = triangles.reshape(-1), uv.reshape(-1, 2)
+    keys = np.concatenate([corners[:, None], np.round(uv * 8192).astype(np.int64)], 1)
+    _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    return corners[first], inverse.reshape(-1, 3), uv[first]
 
 
 class _MeshTables:
@@ -137,13 +147,8 @@ class _MeshTables:
         )
         self.brow_pixels = {}
 
-    def _split(self, chosen: np.ndarray):
-        """(vertex ids [N], triangles [F, 3] into them, uv [N, 2]): one vertex per (vertex, texture corner)."""
-        faces = self.assets.triangles[chosen].reshape(-1)
-        uv = self.assets.template.texture_uv.numpy()[chosen].reshape(-1, 2)
-        keys = np.concatenate([faces[:, None], np.round(uv * 8192).astype(np.int64)], 1)
-        _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-        return faces[first], inverse.reshape(-1, 3), uv[first]
+    def _split(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return _split_corners(self.assets.triangles[chosen], self.assets.template.texture_uv.numpy()[chosen])
 
     def brow_cover(self, index: int):
         """(rows, cols, coverage) of a brow style painted into the skin texture."""
@@ -183,15 +188,7 @@ def skin_texture(person: Person, tables: _MeshTables) -> np.ndarray:
     return image
 
 
-def _split_part(part):
-    """(vertex ids, triangles, uv) of a fitted part, split by texture corner."""
-    faces, uv = part.triangles.reshape(-1), part.uv.reshape(-1, 2)
-    keys = np.concatenate([faces[:, None], np.round(uv * 8192).astype(np.int64)], 1)
-    _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    return faces[first], inverse.reshape(-1, 3), uv[first]
-
-
-def _part_normals(vertices, triangles):
+def _part_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     n = np.zeros_like(vertices)
     face = np.cross(
         vertices[triangles[:, 1]] - vertices[triangles[:, 0]], vertices[triangles[:, 2]] - vertices[triangles[:, 0]]
@@ -208,7 +205,7 @@ class PersonRenderer:
         self.person, self.assets = person, person.assets
         self.tables = _tables(self.assets)
         self.scene = _scene()
-        self.parts = {name: (part, *_split_part(part)) for name, part in self._parts().items()}
+        self.parts = {name: (part, *_split_corners(part.triangles, part.uv)) for name, part in self._parts().items()}
         self._bind_textures()
 
     def _parts(self):
@@ -237,11 +234,11 @@ class PersonRenderer:
 
     def pose(self, expression: np.ndarray) -> np.ndarray:
         """Put the meshes of one expression into the scene; returns the template's vertices [V, 3]."""
-        if getattr(self.scene, "owner", None) is not self:
+        if self.scene.owner is not self:
             self._bind_textures()
         person, assets, scene = self.person, self.assets, self.scene
         vertices = person.vertices(expression)
-        light = person.lit(assets.normals(vertices)) * assets.occlusion[:, None]
+        light = person.irradiance(assets.normals(vertices)) * assets.occlusion[:, None]
         light *= stubble_tint(assets.stubble * person.stubble, person)
         for name in ("skin", "eyes"):
             ids, triangles, uv = getattr(self.tables, name)
@@ -253,9 +250,11 @@ class PersonRenderer:
                 normals = points - np.array([0, 0.15, -0.15])
                 normals /= np.linalg.norm(normals, axis=1, keepdims=True)
                 triangles = self._hair_above_neck(points[ids], triangles)
-                shade = person.lit(normals)
+                shade = person.irradiance(normals)
             else:
-                shade = person.lit(_part_normals(points, part.triangles)) * self._part_occlusion(name, part)[:, None]
+                shade = (
+                    person.irradiance(_part_normals(points, part.triangles)) * self._part_occlusion(name, part)[:, None]
+                )
             scene.set_part(name, points[ids], triangles, uv, np.clip(shade, 0, LIGHT_RANGE)[ids])
         return vertices
 

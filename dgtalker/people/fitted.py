@@ -40,7 +40,7 @@ def read_part(clothes: Path) -> FittedPart:
     if not clothes.is_file():
         raise UserError(f"MakeHuman part {clothes} is missing: pass the folder that holds hair/, eyes/ and teeth/.")
     axes: dict[str, tuple[int, int, float]] = {}
-    rows, obj, reading = [], None, False
+    rows, obj, reading = [], clothes.with_suffix(".obj"), False
     for line in clothes.read_text(errors="replace").splitlines():
         parts = line.split()
         if not parts or parts[0] == "#":

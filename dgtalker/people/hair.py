@@ -1,4 +1,11 @@
-"""Hair styles of synthetic people: MakeHuman's meshes, their variants, and what the hair shell's rays meet there."""
+"""Hair: MakeHuman's styles, and the shell around the skull whose rays find the hair of synthetic people.
+
+The shell has a column per azimuth. From the crown a column runs down a dome; below `DROP_FROM` it hangs straight, as a
+curtain. A column is as long as the hair that it carries, so a texel stands for a fraction of the way from the crown to
+the hair's end, whatever the style, and a mixture of two styles has a length between theirs instead of a veil.
+Units are those of the base mesh (decimetres, y up, the face looks along +z); distances along the dome are its angles on
+a circle of one decimetre.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from dgtalker.head.template import Atlas, HeadTemplate, rasterise_uv
 from dgtalker.people.fitted import FittedPart, read_part
-from dgtalker.people.hair_shell import AROUND, DOWN, FAR, LONGEST, azimuths, column_length, shell_rays
 from dgtalker.people.rays import cast_rays
 from dgtalker.people.textures import load_image, sample_image
 
@@ -19,7 +25,48 @@ OPAQUE = 0.35  # alpha from which hair counts as there
 UNDER_SKIN = 0.06  # hair this far below the scalp still shows: cards dip in and out
 TRIM_HEIGHT = 6.7  # "cropped" variants end here, at the mouth (base-mesh units)
 LONG = 6.3  # styles that reach below this height have a cropped variant
-SIDE = 2  # rays per shell texel and axis
+RAYS_PER_SIDE = 2  # of a shell texel
+
+AROUND, DOWN = 64, 20  # columns, and rows below the crown, of the template's shell
+CENTRE = np.array([0.0, 7.45, 0.45])
+DROP_FROM = 7.15  # height below which the dome turns into a curtain
+FAR = 3.0  # rays start this far out
+# The template's own columns end at the brows in front, behind the cheek at the side, at the neck behind.
+SHELL_AZIMUTHS, SHELL_LOWEST = [0, 48, 72, 85, 180], [7.50, 7.45, 6.6, 5.95, 5.85]
+LONGEST = 5.75  # height that no column goes below
+
+
+def azimuths() -> np.ndarray:
+    """[AROUND] in radians: 0 is the front, a quarter turn the subject's left."""
+    return np.linspace(-np.pi, np.pi, AROUND, endpoint=False)
+
+
+def column_length(lowest: np.ndarray) -> np.ndarray:
+    """Length of columns that end at heights `lowest`."""
+    return np.pi / 2 - _dome_end(lowest) + np.maximum(0.0, DROP_FROM - lowest)
+
+
+def template_lengths() -> np.ndarray:
+    """[AROUND] lengths of the template's own columns."""
+    return column_length(np.interp(np.abs(np.rad2deg(azimuths())), SHELL_AZIMUTHS, SHELL_LOWEST))
+
+
+def _dome_end(lowest: np.ndarray | float) -> np.ndarray:
+    return np.arcsin(np.clip(np.maximum(lowest, DROP_FROM) - CENTRE[1], -1, 1))
+
+
+DOME = float(np.pi / 2 - _dome_end(DROP_FROM))  # distance from the crown at which the curtain begins
+
+
+def shell_rays(azimuth: np.ndarray, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Origins and unit directions (inwards) [..., 3] of the rays at `distance` from the crown along columns."""
+    elevation = np.pi / 2 - np.minimum(distance, DOME)
+    outwards = np.stack(
+        [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)], -1
+    )
+    origin = CENTRE + FAR * outwards
+    origin[..., 1] -= np.maximum(0.0, distance - DOME)
+    return origin, -outwards
 
 
 @dataclass(frozen=True)
@@ -32,21 +79,20 @@ class HairStyle:
 
 
 @dataclass(frozen=True)
-class HairLayer:
-    """Where the rays of the hair shell meet a hair style: K rays per shell texel."""
+class ShellHits:
+    """Where the rays of the hair shell meet a hair style, K rays for each shell texel."""
 
     triangle: np.ndarray  # [H, K] int64, -1: passes
     bary: np.ndarray  # [H, K, 3]
     shade: np.ndarray  # [H, K] luminance of the texture there, mean 1
 
 
-def load_styles(folder: Path, reference: np.ndarray) -> dict[str, HairStyle]:
+def load_hair_styles(folder: Path, reference: np.ndarray) -> dict[str, HairStyle]:
     """All styles under `folder` by name; each also "mirrored", and long ones "cropped".
 
-    Args:
-        reference: base mesh [19158, 3] that heights and mirror twins are taken from.
+    Heights and mirror twins are taken from the base mesh `reference` [19158, 3].
     """
-    _, twin = cKDTree(reference).query(reference * [-1, 1, 1])
+    _, twin = KDTree(reference).query(reference * [-1, 1, 1])
     styles: dict[str, HairStyle] = {}
     for place in sorted(folder.iterdir()):
         image = load_image(next(place.glob("*_diffuse.png")), 512)
@@ -55,19 +101,19 @@ def load_styles(folder: Path, reference: np.ndarray) -> dict[str, HairStyle]:
         part = read_part(place / f"{place.name}.mhclo")
         parts = {place.name: part}
         if np.percentile(part.fit(reference)[:, 1], 5) < LONG:
-            parts[f"{place.name} cropped"] = cropped(part, reference)
+            parts[f"{place.name} cropped"] = crop_part(part, reference)
         for name, part in parts.items():
             styles[name] = HairStyle(part, shade, image[..., 3])
-            styles[f"{name} mirrored"] = HairStyle(mirrored(part, twin), shade, image[..., 3])
+            styles[f"{name} mirrored"] = HairStyle(mirror_part(part, twin), shade, image[..., 3])
     return styles
 
 
-def mirrored(part: FittedPart, twin: np.ndarray) -> FittedPart:
+def mirror_part(part: FittedPart, twin: np.ndarray) -> FittedPart:
     """The part with left and right exchanged; `twin` [19158] is each base vertex's mirror image."""
     return replace(part, index=twin[part.index], offset=part.offset * [-1, 1, 1])
 
 
-def cropped(part: FittedPart, reference: np.ndarray) -> FittedPart:
+def crop_part(part: FittedPart, reference: np.ndarray) -> FittedPart:
     """The part without what hangs below the mouth."""
     keep = part.fit(reference)[part.triangles, 1].mean(1) > TRIM_HEIGHT
     return replace(part, triangles=part.triangles[keep], uv=part.uv[keep])
@@ -90,9 +136,9 @@ class HairShell:
         compass = np.concatenate([[[0.0, 0.0]], np.stack([np.sin(around), np.cos(around)], -1)])
         local = np.full(len(part), -1)
         local[vertices] = np.arange(len(vertices))
-        face, weight = rasterise_uv(template.uv.numpy(), atlas.size * SIDE)
-        steps = np.stack(np.meshgrid(range(SIDE), range(SIDE), indexing="ij"), -1).reshape(-1, 2)
-        at = rowcol[self.texels][:, None] * SIDE + steps
+        face, weight = rasterise_uv(template.uv.numpy(), atlas.size * RAYS_PER_SIDE)
+        steps = np.stack(np.meshgrid(range(RAYS_PER_SIDE), range(RAYS_PER_SIDE), indexing="ij"), -1).reshape(-1, 2)
+        at = rowcol[self.texels][:, None] * RAYS_PER_SIDE + steps
         face, weight = face[at[..., 0], at[..., 1]], weight[at[..., 0], at[..., 1]]
         corners = local[triangles[face]]  # [H, K, 3]; rays at the chart's edge may belong to another part
         self.inside = (face >= 0) & (corners >= 0).all(-1)
@@ -101,15 +147,15 @@ class HairShell:
         sine, cosine = np.moveaxis((compass[corners] * weight[..., None]).sum(-2), -1, 0)
         self.azimuth = np.arctan2(sine, cosine)  # [H, K]
 
-    def layer(self, style: HairStyle, reference: np.ndarray) -> HairLayer:
-        """What the rays meet, each column as long as the style is there."""
+    def intersect(self, style: HairStyle, reference: np.ndarray) -> ShellHits:
+        """Where the rays meet the style, each column as long as the style is there."""
         mesh = style.part.fit(reference)
         lengths = self._lengths(style, mesh)
         wrapped = np.append(lengths, lengths[0])
         length = np.interp(self.azimuth, np.append(azimuths(), np.pi), wrapped)
         triangle, bary, shade = self._cast(style, mesh, self.azimuth.ravel(), (length * self.fraction).ravel())
         shape = self.fraction.shape
-        return HairLayer(
+        return ShellHits(
             np.where(self.inside, triangle.reshape(shape), -1),
             bary.reshape(*shape, 3).astype(np.float32),
             shade.reshape(shape),
@@ -124,7 +170,9 @@ class HairShell:
         lengths = distance[score.argmax(1)]
         return gaussian_filter1d(lengths, 1.2, mode="wrap") + 0.04
 
-    def _cast(self, style: HairStyle, mesh: np.ndarray, azimuth: np.ndarray, distance: np.ndarray):
+    def _cast(
+        self, style: HairStyle, mesh: np.ndarray, azimuth: np.ndarray, distance: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Outermost opaque hit of rays [R]: triangle (-1: none), barycentric coordinates [R, 3], shade."""
         origins, directions = shell_rays(azimuth, distance)
         to_skin = cast_rays(origins, directions, self.bound, self.skin)[0][:, 0]
@@ -145,13 +193,11 @@ class HairShell:
         scale, origin = self.template.normalisation(self.bound)
         return np.append(plane[:3], plane[3] / scale - plane[:3] @ origin)
 
-    def scalp(self, positions: np.ndarray, part: np.ndarray) -> np.ndarray:
-        """[H] skin texel under each shell texel, where hair ends that was never there: for bald people.
+    def find_scalp(self, positions: np.ndarray, part: np.ndarray) -> np.ndarray:
+        """[H] the skin texel under each shell texel, within a natural hairline: for bald people.
 
-        Args:
-            positions: [T, 3] of all texels on the reference head. part: [T].
+        `positions` [T, 3] and `part` [T] are of all texels on the reference head.
         """
-        # Between the brows-high front of the template's shell and its sides lies a natural hairline.
         side = np.abs(np.rad2deg(azimuths()))
         lengths = column_length(np.interp(side, [0, 50, 75, 100, 180], [8.05, 7.75, 7.3, 6.7, 6.4]))
         length = np.interp(self.azimuth, np.append(azimuths(), np.pi), np.append(lengths, lengths[0]))
@@ -159,17 +205,17 @@ class HairShell:
         depth = cast_rays(origins, directions, self.bound, self.skin)[0][:, 0]
         skin = np.flatnonzero(part == self.template.part_index("skin"))
         points = origins + directions * np.where(np.isfinite(depth), depth, FAR - 0.8)[:, None]
-        return skin[cKDTree(positions[skin]).query(points)[1]]
+        return skin[KDTree(positions[skin]).query(points)[1]]
 
 
-class HairLayers:
-    """The layers of all styles on one atlas, each made on first use (about a second)."""
+class ShellHitsByStyle:
+    """The hits of all styles on one atlas, each computed on first use (about a second)."""
 
     def __init__(self, shell: HairShell, styles: dict[str, HairStyle], reference: np.ndarray):
         self.shell, self.styles, self.reference = shell, styles, reference
-        self.made: dict[str, HairLayer] = {}
+        self.made: dict[str, ShellHits] = {}
 
-    def __getitem__(self, name: str) -> HairLayer:
+    def __getitem__(self, name: str) -> ShellHits:
         if name not in self.made:
-            self.made[name] = self.shell.layer(self.styles[name], self.reference)
+            self.made[name] = self.shell.intersect(self.styles[name], self.reference)
         return self.made[name]

@@ -88,11 +88,11 @@ class Person:
         delta = part.fit_delta(self.assets.morphs.expression(as_numpy(expression)))
         return (part.fit(self.base) + delta - origin) * scale
 
-    def lit(self, normals: np.ndarray) -> np.ndarray:
+    def irradiance(self, normals: np.ndarray) -> np.ndarray:
         """Light [N, 3] on surfaces with unit normals [N, 3]: soft, from low-order spherical harmonics."""
         return self.light[0] + normals @ self.light[1:]
 
-    def mixed_skin(self, skins: np.ndarray) -> np.ndarray:
+    def blend_skins(self, skins: np.ndarray) -> np.ndarray:
         """Blend of this person's two skins out of [S, ..., 3], tinted, not clipped."""
         return (skins[self.skin[0]] * (1 - self.skin_mix) + skins[self.skin[1]] * self.skin_mix) * self.tint
 
@@ -128,22 +128,24 @@ class Person:
         return [
             (self.shape_coefficients, 0),
             (skin + 1 / n / np.sqrt((1 - 1 / n) / n), 2.0),  # skins do mix
-            (whitened(self.tint, TINTS), 0),
+            (whiten_color(self.tint, TINTS), 0),
             (one_hot(self.eye, len(assets.eye_files)), 8.0),
             (one_hot(self.brow, len(assets.brow_names)), 8.0),
-            ([(self.brow_strength - 0.75) / 0.2], 0),
+            (np.array([(self.brow_strength - 0.75) / 0.2]), 0),
             (one_hot(self.lash, len(assets.lash_names)), 8.0),
             (one_hot(styles.index(self.hair), len(styles)), 8.0),
-            (whitened(self.hair_color, HAIR_COLORS), 0),
-            ([(self.stubble - 0.15) / 0.25], 0),
+            (whiten_color(self.hair_color, HAIR_COLORS), 0),
+            (np.array([(self.stubble - 0.15) / 0.25]), 0),
             ((self.light.mean(1) - LIGHT_MEAN) / LIGHT_STD, 0),
-            ([(self.light[0, 0] - self.light[0, 2]) / self.light[0].mean() / 0.05], 0),  # warmth, of all the light
+            (np.array([(self.light[0, 0] - self.light[0, 2]) / self.light[0].mean() / 0.05]), 0),  # warmth
         ]
 
 
-def whitened(color: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """A colour [3] along the principal axes of a palette [n,3], in standard deviations: its channels go together, so
-    that a random draw of these factors is a colour of that kind."""
+def whiten_color(color: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """A colour [3] along the principal axes of a palette [n,3], in standard deviations.
+
+    The channels of colours vary together: a random draw of these factors is again a colour of that kind.
+    """
     spread, axes = np.linalg.eigh(np.cov(palette.T))
     return (color - palette.mean(0)) @ axes / np.sqrt(np.maximum(spread, 4e-4))
 
@@ -155,7 +157,7 @@ LIGHT_STD = np.array([0.07, 0.07, 0.05, 0.05])
 
 
 def sample_person(rng: np.random.Generator, assets: PersonAssets) -> Person:
-    """A random person: every skin and cut as likely as the next; sex, age, skin and colours roughly in keeping."""
+    """A random person: all skins and hair cuts equally likely; sex, age, skin and colours roughly consistent."""
     shape = replace(sample_shape(rng, assets.morphs), age=float(rng.uniform(0.35, 1.0)))  # as many old as young
     female = shape.gender < 0.5
     # The first skin agrees with age and sex most of the time; tones mix freely.
@@ -213,17 +215,7 @@ def sample_person(rng: np.random.Generator, assets: PersonAssets) -> Person:
     )
 
 
-def person_geometry(person: Person, expression: np.ndarray) -> dict[str, np.ndarray]:
-    """World vertices of the template ("template" [V, 3]) and of the fitted parts (teeth, tongue, lashes, hair)."""
-    assets = person.assets
-    parts = {"teeth": assets.teeth, "tongue": assets.tongue, "lashes": assets.lashes[person.lash][0]}
-    if person.hair is not None:
-        parts["hair"] = assets.hair[person.hair].part
-    fitted = {name: person.fit(part, expression) for name, part in parts.items()}
-    return {"template": person.vertices(expression), **fitted}
-
-
-def person_texels(person: Person, expression: np.ndarray, atlas: Atlas) -> dict[str, np.ndarray]:
+def compute_person_texels(person: Person, expression: np.ndarray, atlas: Atlas) -> dict[str, np.ndarray]:
     """UV-map targets: positions [T, 3] world, color [T, 3] in 0..1, opacity [T]; ARKit values [52].
 
     The hair shell's texels lie on the outermost hair along their ray, opacity 0 where there is none; on a bald head
@@ -234,9 +226,9 @@ def person_texels(person: Person, expression: np.ndarray, atlas: Atlas) -> dict[
     vertices = person.vertices(expression)
     corners = layers.corners
     positions = np.einsum("tkc,tk->tc", vertices[corners], layers.bary)
-    light = person.lit(assets.normals(vertices)) * assets.occlusion[:, None]
+    light = person.irradiance(assets.normals(vertices)) * assets.occlusion[:, None]
     light = np.einsum("tkc,tk->tc", light[corners], layers.bary)
-    albedo = np.clip(person_albedo(person, layers), 0, 1)
+    albedo = np.clip(compute_albedo(person, layers), 0, 1)
     opacity = np.ones(len(positions))
     color = albedo * light
 
@@ -248,18 +240,18 @@ def person_texels(person: Person, expression: np.ndarray, atlas: Atlas) -> dict[
     else:
         opacity[shell] = 0
         color[shell] = person.hair_color * np.clip(light[shell], 0, None)
-        style, layer = assets.hair[person.hair], layers.hair[person.hair]
+        style, hits = assets.hair[person.hair], layers.hair[person.hair]
         mesh = person.fit(style.part, np.zeros(52))
-        hit = layer.triangle >= 0
-        found = np.einsum("hkac,hka->hkc", mesh[style.part.triangles[np.maximum(layer.triangle, 0)]], layer.bary)
-        hit &= above_neck(found, assets)
+        hit = hits.triangle >= 0
+        found = np.einsum("hkac,hka->hkc", mesh[style.part.triangles[np.maximum(hits.triangle, 0)]], hits.bary)
+        hit &= is_above_neck(found, assets)
         share = hit.sum(1)
         some = share > 0
         weight = hit / np.maximum(share, 1)[:, None]
         positions[shell[some]] = np.einsum("hkc,hk->hc", found, weight)[some]
-        shade = hair_shade((layer.shade * weight).sum(1))
+        shade = hair_shade((hits.shade * weight).sum(1))
         color[shell[some]] *= shade[some, None]
-        opacity[shell] = share / layer.triangle.shape[1]
+        opacity[shell] = share / hits.triangle.shape[1]
     return {
         "positions": positions.astype(np.float32),
         "color": np.clip(color, 0, 1).astype(np.float32),
@@ -267,11 +259,11 @@ def person_texels(person: Person, expression: np.ndarray, atlas: Atlas) -> dict[
     }
 
 
-def person_albedo(person: Person, layers: TexelLayers) -> np.ndarray:
+def compute_albedo(person: Person, layers: TexelLayers) -> np.ndarray:
     """Colours [T, 3] without light, hair shell left at zero."""
     assets = person.assets
     skin = layers.part <= 2
-    color = np.where(skin[:, None], person.mixed_skin(layers.skins), 0.0)
+    color = np.where(skin[:, None], person.blend_skins(layers.skins), 0.0)
     stubble = (assets.stubble[layers.corners] * layers.bary).sum(1) * person.stubble
     color *= stubble_tint(stubble, person)
     cover = layers.brows[person.brow] * person.brow_strength
@@ -291,7 +283,7 @@ def hair_shade(luminance: np.ndarray) -> np.ndarray:
     return 0.35 + 0.65 * np.clip(luminance, 0, 2.2) ** 0.7
 
 
-def above_neck(points: np.ndarray, assets: PersonAssets) -> np.ndarray:
+def is_above_neck(points: np.ndarray, assets: PersonAssets) -> np.ndarray:
     """True where world points [..., 3] lie above the neck's cut: long hair ends there too."""
     normal = np.array(assets.template.neck_plane)
     return points @ normal[:3] + normal[3] > 0

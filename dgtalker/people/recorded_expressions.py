@@ -19,12 +19,12 @@ MAX_CLIPS, FRAMES = 48, 24  # clips taken (evenly from all), frames kept of each
 log = logging.getLogger(__name__)
 
 
-def recorded_expressions(
+def load_recorded_expressions(
     folder: str | Path,
     names: Sequence[str],
     clips: Sequence[str | Path] = (),
     progress: resumable.Progress = resumable.no_progress,
-    cancelled: resumable.Cancelled = resumable.never,
+    cancelled: resumable.Cancelled = resumable.always_false,
 ) -> Tensor | None:
     """[K,52] ARKit scores kept in `folder`, read off `clips` (videos or folders of them) when those are new to it.
 

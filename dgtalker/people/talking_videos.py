@@ -1,6 +1,7 @@
 """Talking videos of synthetic people: expressions and head motion read off real clips, their sound kept.
 
-The true cameras and expressions are written beside each video, so that tracking and 3D can be measured.
+The true cameras and expressions are written beside each video, so that tracking and 3D can be measured; on request
+also pictures from several sides (video/true_views.py reads them).
 """
 
 from __future__ import annotations
@@ -11,18 +12,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
 from dgtalker.camera import Camera, orbit_camera
 from dgtalker.errors import UserError
-from dgtalker.media.audio import FPS
-from dgtalker.media.video import VideoWriter, probe, read_video
+from dgtalker.media.clock import FPS
+from dgtalker.media.probe import probe
+from dgtalker.media.video_reader import read_video
+from dgtalker.media.video_writer import VideoWriter
 from dgtalker.people.capture import PersonRenderer
 from dgtalker.people.person import Person
 from dgtalker.video.landmarks import SCORE_NAMES, Landmarker
+from dgtalker.video.true_views import YAWS, TrueViews, views_path
 
+VIEW_SIZE = 256  # of the pictures from the side
 BLUE = (0.16, 0.28, 0.62)  # the plain background of the GRID corpus
 # Scores that rest away from zero on many faces (they read the shape of the face): their rest is taken off.
 RESTING = ("browDown", "eyeSquint", "mouthPucker", "mouthFrown", "mouthRoll", "mouthShrug", "mouthPress", "cheek")
@@ -64,7 +69,7 @@ def read_performance(
     # Open eyes score about 0.1 to 0.2 and shut ones about 0.6 to 0.8.
     scores[:, blinks] = np.clip((scores[:, blinks] - rest[blinks] - 0.05) / np.maximum(0.6 - rest[blinks], 0.25), 0, 1)
     scores = np.clip(gaussian_filter1d(scores, smoothing, axis=0, mode="nearest"), 0, 1)
-    column = {name: i for i, name in enumerate(SCORE_NAMES)}
+    column: dict[str, int] = {name: i for i, name in enumerate(SCORE_NAMES)}
     expressions = np.stack([scores[:, column[name]] for name in expression_names], 1)
 
     transforms = np.stack(transforms).astype(np.float64)
@@ -115,3 +120,35 @@ def synthesize_performance(
     }
     save_file(truth, output.with_suffix(".truth.safetensors"))
     return output
+
+
+def capture_views(person: Person, film: Path, moments: int, size: int = VIEW_SIZE) -> Path:
+    """Picture `moments` frames of a film that has its truth beside it, from all YAWS; writes NAME.views.safetensors.
+
+    Raises UserError if the film's truth is of another person: the sampler may have changed since it was made.
+    """
+    truth = load_file(film.with_suffix(".truth.safetensors"))
+    if not np.allclose(truth["shape"].numpy(), person.shape_coefficients, atol=1e-4):
+        raise UserError(
+            f"The person in {film.name} is not the one that this seed gives now: make the film again, without --resume."
+        )
+    expressions = truth["expression"].numpy()
+    frames = choose_distinct_frames(expressions, moments)
+    cameras = Camera.stack([orbit_camera(yaw, 0.0, size) for yaw in YAWS])
+    renderer, pictures = PersonRenderer(person), []
+    for frame in frames:
+        renderer.pose(expressions[frame])
+        pictures.append([renderer.view(cameras[v]) for v in range(len(YAWS))])
+    return TrueViews(np.array(pictures, np.uint8), frames, np.array(YAWS), cameras).save(views_path(film))
+
+
+def choose_distinct_frames(expressions: np.ndarray, count: int) -> np.ndarray:
+    """Frames [<= count] that differ most from one another, ascending: expressions [N, 52]; farthest-point sampling."""
+    chosen = [int(np.linalg.norm(expressions - expressions.mean(0), axis=1).argmin())]
+    distance = np.full(len(expressions), np.inf)
+    while len(chosen) < min(count, len(expressions)):
+        distance = np.minimum(distance, np.linalg.norm(expressions - expressions[chosen[-1]], axis=1))
+        if distance.max() <= 0:
+            break
+        chosen.append(int(distance.argmax()))
+    return np.array(sorted(chosen), np.int64)

@@ -9,7 +9,7 @@ import torch
 from dgtalker.camera import Camera, orbit_camera
 from dgtalker.gaussians import Gaussians
 from dgtalker.head.generator import Generator, GeneratorConfig, footprint_log_scales, texel_steps
-from dgtalker.people.hair_shell import AROUND, azimuths, column_length, shell_rays, template_lengths
+from dgtalker.people.hair import AROUND, azimuths, column_length, shell_rays, template_lengths
 from dgtalker.render import render
 
 pytest.importorskip("anny", reason="synthetic people need the package anny")
@@ -23,9 +23,9 @@ def someone(person_assets):
 
 
 def texels(person, hair):
-    from dgtalker.people import person_texels
+    from dgtalker.people import compute_person_texels
 
-    return person_texels(replace(person, hair=hair), np.zeros(52), person.assets.template.atlas(128))
+    return compute_person_texels(replace(person, hair=hair), np.zeros(52), person.assets.template.atlas(128))
 
 
 def test_rays_point_at_the_head_and_columns_end_where_asked():

@@ -9,20 +9,20 @@ pytest.importorskip("anny", reason="synthetic people need the package anny")
 
 
 def test_moments_differ_from_one_another():
-    from dgtalker.people.views import choose_moments
+    from dgtalker.people.talking_videos import choose_distinct_frames
 
     expressions = np.zeros((20, 52))
     expressions[7, 0], expressions[12, 3] = 1.0, 0.8
-    chosen = choose_moments(expressions, 3)
+    chosen = choose_distinct_frames(expressions, 3)
     assert {7, 12} < set(chosen) and len(chosen) == 3 and (np.diff(chosen) > 0).all()
-    assert len(choose_moments(np.zeros((5, 52)), 3)) == 1  # nothing else to be seen
+    assert len(choose_distinct_frames(np.zeros((5, 52)), 3)) == 1  # nothing else to be seen
 
 
 @pytest.mark.slow
 def test_views_are_the_films_person_from_all_sides(person_assets, tmp_path):
     from dgtalker.errors import UserError
     from dgtalker.people import capture, sample_person
-    from dgtalker.people.views import capture_views
+    from dgtalker.people.talking_videos import capture_views
     from dgtalker.video.true_views import YAWS, TrueViews
 
     film = tmp_path / "film.mp4"

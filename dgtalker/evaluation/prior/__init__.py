@@ -1,4 +1,4 @@
-"""How good is a prior on people that it never saw? Start reading at report.py."""
+"""Measure a prior on held-out people. Start reading at report.py."""
 
 from dgtalker.evaluation.prior.report import PriorReportConfig, evaluate_prior
 

@@ -1,9 +1,6 @@
-"""What a head shows from close by: eyes and mouth of a fitted head at 1024 px beside the truth."""
+"""Close-ups: eyes and mouth of a fitted head at 1024 px against the truth."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,9 +11,8 @@ from dgtalker.camera import Camera
 from dgtalker.evaluation.prior.held_out import DETAIL_SIZE, DETAIL_VIEW, HeldOutPerson, cameras_of
 from dgtalker.gaussians import Gaussians
 from dgtalker.head.generator import Generator
-from dgtalker.people.cache import to_uint8
+from dgtalker.people.target_cache import to_uint8
 from dgtalker.render import render
-from dgtalker.report.contact_sheets.prior import save_rows
 from dgtalker.video.masks import project
 
 # Crops [height, width] as shares of the picture, centred on the texels of some parts.
@@ -27,9 +23,9 @@ CROPS = {
 
 
 def crop_boxes(generator: Generator, positions: Tensor, camera: Camera) -> dict[str, tuple[slice, slice]]:
-    """Rows and columns of eyes and mouth in a picture through one camera; they lie inside it.
+    """Rows and columns of eyes and mouth in a picture through one camera, within the picture.
 
-    positions: [N,3] true places of the texels. A crop whose parts the template lacks is left out.
+    positions: [N,3] true positions of the texels. A crop whose parts the template lacks is left out.
     """
     names, boxes = list(generator.template.part_names), {}
     for name, (shares, parts) in CROPS.items():
@@ -47,8 +43,8 @@ def crop_boxes(generator: Generator, positions: Tensor, camera: Camera) -> dict[
 
 
 @torch.no_grad()
-def compare_detail(generator: Generator, heads: dict[str, Gaussians], person: HeldOutPerson) -> tuple[dict, dict]:
-    """({head: {crop: {psnr, ssim}}}, {crop: uint8 [1+heads,h,w,3], truth first})."""
+def compare_close_ups(generator: Generator, heads: dict[str, Gaussians], person: HeldOutPerson) -> tuple[dict, dict]:
+    """Returns ({head: {crop: {psnr, ssim}}}, {crop: uint8 [1+heads,h,w,3], truth first})."""
     camera = cameras_of((DETAIL_VIEW,), DETAIL_SIZE)
     boxes = crop_boxes(generator, person.positions, camera[0])
     pictures = [person.detail, *(to_uint8(render(splats, camera)[0][0]) for splats in heads.values())]
@@ -64,14 +60,3 @@ def compare_detail(generator: Generator, heads: dict[str, Gaussians], person: He
         for row, head in enumerate(heads, 1)
     }
     return figures, crops
-
-
-def write_detail(path: Path, people: Sequence[dict[str, Tensor]]) -> None:
-    """A row per person: truth, inverted and tuned, eyes above mouth. people: crops as `compare_detail` gives them."""
-    rows = []
-    for crops in people:
-        eyes, mouth = (crops[name].numpy().astype(np.float32) / 255 for name in ("eyes", "mouth"))
-        side = (eyes.shape[2] - mouth.shape[2]) // 2
-        padding = ((0, 0), (0, 0), (side, eyes.shape[2] - mouth.shape[2] - side), (0, 0))
-        rows.append(list(np.concatenate([eyes, np.pad(mouth, padding, constant_values=1.0)], 1)))
-    save_rows(path, rows)

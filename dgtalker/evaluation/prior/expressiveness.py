@@ -1,4 +1,4 @@
-"""How much of the ARKit face units W can reach, and whether the splats go along."""
+"""How much of the ARKit face units W can express, and whether the splats follow."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from dgtalker.evaluation.prior.geometry import MILLIMETRES
 from dgtalker.head.generator import Generator
 
 MOVING = 0.05  # share of a unit's largest motion from which a point counts as moving
-RIDGE = 1e-4  # pull of w towards rest, against the mean squared motion
+RIDGE = 1e-4  # weight of the pull of w towards rest, relative to the mean squared motion
 
 
 @torch.no_grad()
-def face_units(generator: Generator) -> dict:
-    """Fit every unit at score 1 on the mean head by moving w from rest; then see what the splats do there.
+def measure_face_units(generator: Generator) -> dict:
+    """Fit every unit at score 1 on the mean head by moving w from rest, and compare the splats' motion with it.
 
-    The vertices are a linear function of w, so the fit is solved at once (least squares over all shape and expression
-    coordinates with a weak pull to rest, rather than reading the unit's own coordinate off). That part W reaches by
-    construction unless units are entangled; the splats need not: the convolutions add their own offsets at this w, and
-    a prior that lets them cancel an expression shows it here.
+    The vertices are linear in w, so the fit is a least-squares solution over all shape and expression coordinates with
+    a weak pull to rest. W reaches it by construction unless units are entangled. The splats need not follow: the
+    convolutions add offsets at this w, which may cancel an expression.
 
     Returns:
-        mean and worst over the units of: vertex_mm, error of the moving vertices; vertex_share, the share of their
-        squared motion that is reached (R²); splat_mm and splat_share, the same of the splats' means against the
-        motion of their texels; and all of it by unit.
+        mean, worst and units of: vertex_mm, error of the moving vertices; vertex_share, the share of their squared
+        motion that is reached (R²); splat_mm and splat_share, the same of the splats' means against their texels.
     """
     template, surface = generator.template, generator.surface
     scale = torch.cat([generator.w_std[generator.slices[name]] for name in ("shape", "expression")])
@@ -35,7 +33,7 @@ def face_units(generator: Generator) -> dict:
     gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
     rest = generator.attributes(generator.w_mean[None])["means"][0]
     rest_texels = surface.positions(generator.rest_vertices[None])[0]
-    here = generator.vertices(generator.w_mean[None])[0]
+    rest_vertices = generator.vertices(generator.w_mean[None])[0]
     units = {}
     for name, delta in zip(template.expression_names, template.expression_basis.float(), strict=True):
         step = torch.linalg.solve(gram, basis @ delta.double().flatten()).float()
@@ -44,7 +42,7 @@ def face_units(generator: Generator) -> dict:
         split = shape.stop - shape.start
         w[shape] += step[:split] * generator.w_std[shape]
         w[expression] += step[split:] * generator.w_std[expression]
-        vertex = _error(generator.vertices(w[None])[0] - here, delta)
+        vertex = _error(generator.vertices(w[None])[0] - rest_vertices, delta)
         wanted = surface.positions((generator.rest_vertices + delta)[None])[0] - rest_texels
         splat = _error(generator.attributes(w[None])["means"][0] - rest, wanted)
         units[name] = {
@@ -60,7 +58,7 @@ def face_units(generator: Generator) -> dict:
 
 
 def _error(motion: Tensor, wanted: Tensor) -> tuple[float, float]:
-    """Mean error in millimetres and R² of a motion [V,3], over the points that should move."""
+    """Mean error in millimetres and R² of a motion [V,3] over the points that should move."""
     length = wanted.norm(dim=-1)
     moving = length > MOVING * length.max()
     miss = (motion - wanted)[moving]

@@ -1,9 +1,9 @@
 """Fit a head to a few pictures: inversion (w alone), then tuning (the generator's per-texel parameters around that w).
 
-Pictures and cameras are all that is used. Tuning is pivotal tuning (Roich et al. 2021) restricted to the texels'
-means: at a fixed w they simply add to the attributes, so the convolutions are not run again and a step costs a render.
-Left free, they fit the given views and spoil all others. Therefore every change is a smooth field over the head
-(`SmoothChange`), which also carries what is seen to the texels beside that no picture shows.
+Only pictures and cameras are used. Tuning is pivotal tuning (Roich et al. 2021) restricted to the texels' means: at a
+fixed w they add to the attributes, so that a step costs a render and no convolutions. Unrestricted, they overfit the
+given views. Therefore every change is a smooth field over the head (`SmoothField`), which also extends it to unseen
+texels nearby.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dgtalker import resumable
 from dgtalker.camera import Camera
-from dgtalker.evaluation.prior.initialization import MAX_LATENT, FirstGuess
+from dgtalker.evaluation.prior.initialization import MAX_LATENT, RidgeEncoder
 from dgtalker.gaussians import Gaussians
 from dgtalker.head.generator import Generator
 from dgtalker.head.rotations import axis_angle_to_quaternion, quaternion_multiply
@@ -36,7 +36,7 @@ BETAS = (0.9, 0.98)
 class FittingConfig:
     """How a head is fitted."""
 
-    samples: int = 400  # random heads that the first guess is learnt from
+    samples: int = 400  # random heads that the encoder is fitted to
     invert_steps: int = 120
     invert_rate: float = 0.12  # of w in standard deviations
     refresh: int = 4  # steps for which the convolutions' output is kept; the linear path follows w at every step
@@ -58,31 +58,31 @@ class FittingConfig:
 
 
 def picture_loss(images: Tensor, pictures: Tensor, config: FittingConfig) -> Tensor:
-    """L1, gradients and squares of [C,H,W,3]: SSIM would cost more than the render, and gains no PSNR."""
+    """L1, gradients and squares of [C,H,W,3], without SSIM, which would cost more than the render and gains no PSNR."""
     loss = image_loss(images, pictures, ssim_weight=0.0)
     return loss + config.square_weight * (images - pictures).square().mean()
 
 
 def invert(
-    generator: Generator, pictures: Tensor, cameras: Camera, config: FittingConfig, guess: FirstGuess | None = None,
-    cancelled: resumable.Cancelled = resumable.never,
+    generator: Generator, pictures: Tensor, cameras: Camera, config: FittingConfig, encoder: RidgeEncoder | None = None,
+    cancelled: resumable.Cancelled = resumable.always_false,
 ) -> Tensor:  # fmt: skip
-    """w [W] of the head in pictures [C,H,W,3] (0..1), all coordinates free, the generator frozen.
+    """Invert pictures [C,H,W,3] in 0..1 to w [W], all coordinates free, the generator frozen.
 
     Raises TrainingStopped.
     """
     generator.requires_grad_(False)
-    white = torch.zeros_like(generator.w_mean) if guess is None else guess(generator, pictures, cameras)
+    white = torch.zeros_like(generator.w_mean) if encoder is None else encoder(generator, pictures, cameras)
     white.requires_grad_(True)
     optimizer = torch.optim.Adam([white], betas=BETAS)
-    held = None
+    residuals: dict[str, Tensor] = {}
     for step in range(config.invert_steps):
         _stop_if(cancelled)
         w = (generator.w_mean + generator.w_std * white)[None]
         if step % config.refresh == 0:
             with torch.no_grad():
-                held = generator.residuals(w)
-        image = render(_with_residuals(generator, w, held)[0], cameras)[0]
+                residuals = generator.residuals(w)
+        image = render(_with_residuals(generator, w, residuals)[0], cameras)[0]
         loss = picture_loss(image, pictures, config) + config.prior_weight * white.square().mean()
         _descend(optimizer, loss, [config.invert_rate * schedule(step, config.invert_steps)])
         with torch.no_grad():
@@ -91,10 +91,10 @@ def invert(
 
 
 def tune(
-    generator: Generator, w: Tensor, pictures: Tensor, cameras: Camera, config: FittingConfig, smooth: SmoothChange,
-    cancelled: resumable.Cancelled = resumable.never,
+    generator: Generator, w: Tensor, pictures: Tensor, cameras: Camera, config: FittingConfig, smooth: SmoothField,
+    cancelled: resumable.Cancelled = resumable.always_false,
 ) -> Gaussians:  # fmt: skip
-    """Splats [N] of the generator at w [W] after its per-texel parameters learnt pictures [C,H,W,3]."""
+    """Splats [N] of the generator at w [W] after tuning its per-texel parameters on pictures [C,H,W,3]."""
     with torch.no_grad():
         attributes = generator.attributes(w[None])
         before = generator.gaussians_from_attributes(attributes)[0]
@@ -123,7 +123,7 @@ def tune(
         return changed()
 
 
-def _with_residuals(generator: Generator, w: Tensor, held: dict[str, Tensor]) -> Gaussians:
+def _with_residuals(generator: Generator, w: Tensor, residuals: dict[str, Tensor]) -> Gaussians:
     """The generator's splats with the convolutions' output given instead of computed."""
     computed = generator.residuals
     generator.residuals = lambda _: held
@@ -134,7 +134,7 @@ def _with_residuals(generator: Generator, w: Tensor, held: dict[str, Tensor]) ->
 
 
 def schedule(step: int, steps: int) -> float:
-    """Share of the learning rate: a short rise, then a cosine to a tenth."""
+    """Factor of the learning rate: a short warm-up, then a cosine to a tenth."""
     return min(1.0, (step + 1) / 5) * (0.1 + 0.45 * (1 + math.cos(math.pi * step / steps)))
 
 
@@ -151,18 +151,19 @@ def _stop_if(cancelled: resumable.Cancelled) -> None:
         raise resumable.TrainingStopped("Stopped.")
 
 
-class SmoothChange:
-    """A linear map of two fields of values at `texels` places to one smooth field of all texels: repeated means over
-    places nearby, of the same part of the head, many for the broad field and few for the fine one. The places are
-    those that the generator keeps its bases at, so that a finer map has changes of the same width.
+class SmoothField:
+    """A linear map of two fields of values at `texels` points to one smooth field over all texels.
 
-    A step along the map's gradient is the same step preconditioned with its square, as in "Large Steps in Inverse
-    Rendering of Geometry" (Nicolet et al. 2021), with a Gaussian in place of the inverse Laplacian.
+    Values are averaged repeatedly over nearby points of the same part of the head, many times for the broad field and
+    few times for the fine one. The points are those of the generator's bases, so that changes are as wide on finer maps.
+
+    A step along the map's gradient is preconditioned with its square, as in "Large Steps in Inverse Rendering of
+    Geometry" (Nicolet et al. 2021), with a Gaussian in place of the inverse Laplacian.
     """
 
     def __init__(self, generator: Generator, config: FittingConfig):
-        self.coarse = generator.coarse
-        place = self.coarse.average(generator.surface.positions(generator.rest_vertices[None])[0]).numpy()  # [Nc,3]
+        self.coarse = generator.uv_pyramid
+        place = self.coarse.downsample(generator.surface.positions(generator.rest_vertices[None])[0]).numpy()  # [Nc,3]
         part = generator.template.atlas(generator.config.basis_size).texel_part.numpy()
         rows, columns, weights = [], [], []
 
@@ -191,7 +192,7 @@ class SmoothChange:
     def __call__(self, broad: Tensor, fine: Tensor) -> Tensor:  # [Nc,C] x 2 -> [N,C]
         config = self.config
         smooth = self._passes(broad, config.broad_passes) + config.fine * self._passes(fine, config.fine_passes)
-        return self.coarse.refine(smooth)
+        return self.coarse.upsample(smooth)
 
     def _passes(self, values: Tensor, count: int) -> Tensor:
         for _ in range(count):

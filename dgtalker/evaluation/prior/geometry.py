@@ -1,4 +1,4 @@
-"""Geometry error: where a fitted head's skin splats lie against the true mesh of the person, in millimetres."""
+"""Geometry error: distance of a fitted head's skin splats from the true mesh, in millimetres."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FACE = 0.5  # weight of the upper or the lower face from which a texel counts as
 
 
 def skin_regions(generator: Generator) -> dict[str, Tensor]:
-    """[N] masks of the skin's texels: "face" is what pictures show of it, "rest" the ears, neck and scalp."""
+    """Masks [N] of the skin's texels: "face", and "rest" with ears, neck and scalp."""
     skin = generator.texel_part == list(generator.template.part_names).index("skin")
     face = torch.maximum(*region_weights(generator)) > FACE
     return {"face": skin & face, "rest": skin & ~face}
@@ -22,18 +22,20 @@ def skin_regions(generator: Generator) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def geometry_error(generator: Generator, splats: Gaussians, positions: Tensor) -> dict[str, dict[str, float]]:
-    """Per region: distance of each skin splat to its own point on the true mesh, without any realignment.
+    """Distance of each skin splat to its own point on the true mesh, without realignment.
 
     Args:
-        splats: the fitted head's, one per texel. positions: [N,3] true places of the texels, world units.
+        generator: of the head.
+        splats: of the fitted head, one per texel.
+        positions: [N,3] true positions of the texels, world units.
 
     Returns:
-        region -> {mean, p90: of the distance; along_normal: mean of its part along the splat's normal, which unlike
-        the rest of it changes the surface and not only what is painted where}, all in millimetres.
+        region -> {mean, p90: of the distance; along_normal: mean of its part along the splat's normal, which changes
+        the surface itself}, all in millimetres.
     """
     gap = positions - splats.means
     distance = gap.norm(dim=-1) * MILLIMETRES
-    along = (gap * normals(splats)).sum(dim=-1).abs() * MILLIMETRES
+    along = (gap * splat_normals(splats)).sum(dim=-1).abs() * MILLIMETRES
     return {
         name: {
             "mean": float(distance[mask].mean()),
@@ -45,7 +47,7 @@ def geometry_error(generator: Generator, splats: Gaussians, positions: Tensor) -
     }
 
 
-def normals(splats: Gaussians) -> Tensor:  # -> [N,3]
-    """The third axis of each splat, which the generator lays along the surface's normal."""
+def splat_normals(splats: Gaussians) -> Tensor:  # -> [N,3]
+    """The third axis of each splat, which the generator aligns with the surface's normal."""
     w, x, y, z = torch.nn.functional.normalize(splats.quats, dim=-1).unbind(-1)
     return torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], dim=-1)

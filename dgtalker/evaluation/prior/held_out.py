@@ -1,8 +1,8 @@
 """Held-out people: who is measured, from which views, and which groups they belong to.
 
-Held-out person i is drawn from the cache's own range of seeds (people_cache.HELD_OUT + i), which training never uses.
-The person is new; skins, eyes and hair styles are the assets that training mixes too, so figures say how well the
-prior generalises to new mixtures and shapes, not to new assets.
+Held-out person i is drawn from a range of seeds of its own (people.cache.HELD_OUT + i), which training never uses.
+The person is new, but skins, eyes and hair styles are those that training mixes too: metrics say how well the prior
+generalises to new mixtures and shapes, not to new assets.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from dgtalker.camera import Camera, orbit_camera
-from dgtalker.people.cache import HELD_OUT, PeopleCache, PeopleConfig, PeopleSource, to_uint8
 from dgtalker.people.random_expressions import sample_expression
+from dgtalker.people.source import PeopleSource
+from dgtalker.people.target_cache import HELD_OUT, PeopleCache, PeopleConfig, to_uint8
 
 # (yaw, pitch) in degrees. The pictures that a head is fitted to: both half profiles and one about frontal; 10 and not
 # 0, because 0 is among the seven views that the target is stated for.
@@ -25,23 +26,23 @@ UNSEEN_VIEWS = tuple((yaw, 0.0) for yaw in (-60.0, -30.0, -15.0, 0.0, 15.0, 30.0
 SEVEN_VIEWS = tuple((yaw, 0.0) for yaw in (-60.0, -40.0, -20.0, 0.0, 20.0, 40.0, 60.0))
 OTHER_VIEWS = ((-90.0, 0.0), (90.0, 0.0), (0.0, 20.0), (30.0, -15.0))  # profiles, from above, from below
 ALL_VIEWS = tuple(dict.fromkeys(FIT_VIEWS + UNSEEN_VIEWS + SEVEN_VIEWS + OTHER_VIEWS))
-DETAIL_VIEW, DETAIL_SIZE = (0.0, 0.0), 1024  # the picture that eyes and mouth are looked at in
+DETAIL_VIEW, DETAIL_SIZE = (0.0, 0.0), 1024  # the picture of the close-ups
 MIXED = (1 / 3, 2 / 3)  # share of dark skin textures between which a tone counts as mixed
 
 
 @dataclass
 class HeldOutPerson:
-    """One person in one expression, as pictures and as the truth behind them."""
+    """One person in one expression: pictures and ground truth."""
 
     index: int
     groups: dict[str, str]  # division -> group
     expression: Tensor  # [52] ARKit scores
-    positions: Tensor  # [T,3] true places of the atlas' texels, world units
+    positions: Tensor  # [T,3] true positions of the atlas' texels, world units
     images: Tensor  # [V,H,W,3] uint8, of ALL_VIEWS
     detail: Tensor  # [DETAIL_SIZE,DETAIL_SIZE,3] uint8, of DETAIL_VIEW
 
     def pictures(self, views: tuple) -> Tensor:
-        """[n,H,W,3] in 0..1 of some of ALL_VIEWS."""
+        """Pictures [n,H,W,3] in 0..1 of some of ALL_VIEWS."""
         return self.images[[ALL_VIEWS.index(view) for view in views]].float() / 255
 
 
@@ -50,8 +51,8 @@ def cameras_of(views: tuple, size: int) -> Camera:
     return Camera.stack([orbit_camera(yaw, pitch, size) for yaw, pitch in views])
 
 
-def held_out_person(source: PeopleSource, seed: int, number: int, size: int, folder) -> HeldOutPerson:
-    """Person `number` in a face of their own, captured from ALL_VIEWS; the same on every call."""
+def make_held_out_person(source: PeopleSource, seed: int, number: int, size: int, folder) -> HeldOutPerson:
+    """Person `number` in an expression of their own, captured from ALL_VIEWS; the same on every call."""
     index = HELD_OUT + number
     person = PeopleCache(folder, source, PeopleConfig(seed)).person(index)
     expression = sample_expression(np.random.default_rng([seed, index, 9]), source.expression_names)
@@ -59,12 +60,12 @@ def held_out_person(source: PeopleSource, seed: int, number: int, size: int, fol
     images = source.capture(person, np.repeat(expression[None], len(ALL_VIEWS), 0), cameras)
     detail = source.capture(person, expression[None], cameras_of((DETAIL_VIEW,), DETAIL_SIZE))[0]
     positions = torch.as_tensor(source.texels(person, expression)["positions"]).float()
-    groups = source.groups(person) if hasattr(source, "groups") else groups_of(person)
+    groups = getattr(source, "groups", demographic_groups)(person)
     return HeldOutPerson(index, groups, torch.from_numpy(expression), positions, to_uint8(images), to_uint8(detail))
 
 
-def groups_of(person) -> dict[str, str]:
-    """tone, sex, age band, tone and sex, and hair of a person.
+def demographic_groups(person) -> dict[str, str]:
+    """Tone, sex, age band, tone and sex, and hair of a person.
 
     The tone is that of the skin textures by their share in the mix: "light", "dark", or "mixed" in between.
     """

@@ -1,7 +1,7 @@
-"""A first guess of w from pictures: ridge regression learnt on the prior's own random heads.
+"""Initialisation of w from pictures: an encoder by ridge regression, learnt on the prior's own random heads.
 
-Gradient descent from the mean head spends half its steps on what a glance tells (skin, hair, light). The regression
-sees only heads that the prior itself paints, hence nothing about the people that are measured.
+Gradient descent from the mean head spends half its steps on skin, hair and light. The encoder sees only heads of the
+prior itself, hence nothing about the people that are measured.
 """
 
 from __future__ import annotations
@@ -11,27 +11,28 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dgtalker import resumable
+from dgtalker.camera import Camera
 from dgtalker.evaluation.prior.held_out import cameras_of
 from dgtalker.head.generator import Generator
 from dgtalker.render import render
 
-SMALL = 32  # side of the pictures that the regression sees
+THUMBNAIL = 32  # side of the pictures that the encoder sees
 RIDGE = 0.02  # relative to the mean square of the pictures' features
-PASSES = 4  # the error that is left is regressed again, and the best pass counts
+PASSES = 4  # the remaining error is regressed again, and the best pass is kept
 GAIN = 0.7  # of the later passes: far from the mean the regression overshoots
 MAX_LATENT = 5.0  # standard deviations from the mean
 
 
-def features(pictures: Tensor) -> Tensor:  # [C,H,W,3] -> [C*SMALL*SMALL*3]
+def thumbnail_features(pictures: Tensor) -> Tensor:  # [C,H,W,3] -> [C*T*T*3]
     """Thumbnails as one vector."""
-    return F.adaptive_avg_pool2d(pictures.permute(0, 3, 1, 2), SMALL).flatten()
+    return F.adaptive_avg_pool2d(pictures.permute(0, 3, 1, 2), THUMBNAIL).flatten()
 
 
-class FirstGuess:
-    """Whitened w from the pictures of a fixed set of cameras."""
+class RidgeEncoder:
+    """Regresses w, in standard deviations from the mean, from pictures of a fixed set of cameras."""
 
     def __init__(self, pictures: Tensor, latents: Tensor):
-        """pictures [M,D] as `features`; latents [M,W] in standard deviations from the mean."""
+        """Solve the regression of latents [M,W], in standard deviations, on pictures [M,D], `thumbnail_features`."""
         self.pictures, self.latents = pictures, latents
         self.mean_picture, self.mean_latent = pictures.mean(0), latents.mean(0)
         self.centred = pictures - self.mean_picture
@@ -41,29 +42,28 @@ class FirstGuess:
 
     @staticmethod
     @torch.no_grad()
-    def learn(
+    def fit(
         generator: Generator, views: tuple, size: int, samples: int, seed: int,
-        progress: resumable.Progress = resumable.no_progress, cancelled: resumable.Cancelled = resumable.never,
-    ) -> FirstGuess:  # fmt: skip
-        """From `samples` random heads of the mapping network. Raises TrainingStopped."""
+        progress: resumable.Progress = resumable.no_progress, cancelled: resumable.Cancelled = resumable.always_false,
+    ) -> RidgeEncoder:  # fmt: skip
+        """Fit to `samples` random heads of the mapping network. Raises TrainingStopped."""
         draw = torch.Generator().manual_seed(seed)
         w = generator.mapping(torch.randn(samples, generator.config.z_dim, generator=draw))
         cameras, rows = cameras_of(views, size), []
         for number, latent in enumerate(w):
             if cancelled():
                 raise resumable.TrainingStopped("Stopped.")
-            rows.append(features(render(generator(latent[None])[0], cameras)[0]))
+            rows.append(thumbnail_features(render(generator(latent[None])[0], cameras)[0]))
             progress(number + 1, samples, "random heads")
-        return FirstGuess(torch.stack(rows), (w - generator.w_mean) / generator.w_std)
+        return RidgeEncoder(torch.stack(rows), (w - generator.w_mean) / generator.w_std)
 
     @torch.no_grad()
-    def __call__(self, generator: Generator, pictures: Tensor, cameras) -> Tensor:
-        """[W] in standard deviations: the best of the mean head and of PASSES guesses, each from the last one's error.
+    def __call__(self, generator: Generator, pictures: Tensor, cameras: Camera) -> Tensor:
+        """The best of the mean head and of PASSES guesses, each from the last one's error: [W] in standard deviations.
 
-        Args:
-            pictures: [C,H,W,3] in 0..1 through `cameras`, those that were learnt with.
+        pictures: [C,H,W,3] in 0..1 through the cameras of `fit`.
         """
-        wanted = features(pictures)
+        wanted = thumbnail_features(pictures)
         best, least = torch.zeros_like(generator.w_mean), torch.inf
         guess = best
         for number in range(PASSES + 1):
@@ -74,6 +74,6 @@ class FirstGuess:
             if number == 0:
                 guess = self.mean_latent + (self.centred @ (wanted - self.mean_picture)) @ self.weights
             else:
-                guess = guess + GAIN * (self.centred @ (wanted - features(image))) @ self.weights
+                guess = guess + GAIN * (self.centred @ (wanted - thumbnail_features(image))) @ self.weights
             guess = guess.clamp(-MAX_LATENT, MAX_LATENT)
         return best

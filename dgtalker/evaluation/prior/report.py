@@ -26,18 +26,18 @@ from torch import Tensor
 from dgtalker import pretrained, resumable
 from dgtalker.errors import UserError
 from dgtalker.evaluation.prior import summary
-from dgtalker.evaluation.prior.close_ups import write_detail
-from dgtalker.evaluation.prior.expressiveness import face_units
+from dgtalker.evaluation.prior.close_ups import write_close_up_sheet
+from dgtalker.evaluation.prior.expressiveness import measure_face_units
 from dgtalker.evaluation.prior.fitting import FittingConfig
 from dgtalker.evaluation.prior.held_out import ALL_VIEWS, DETAIL_SIZE, FIT_VIEWS, SEVEN_VIEWS, UNSEEN_VIEWS
-from dgtalker.evaluation.prior.initialization import FirstGuess
-from dgtalker.evaluation.prior.person import Bench, measure_person, result_path
-from dgtalker.evaluation.prior.smoothness import interpolation
+from dgtalker.evaluation.prior.initialization import RidgeEncoder
+from dgtalker.evaluation.prior.person import PriorContext, measure_person, result_path
+from dgtalker.evaluation.prior.smoothness import mean_interpolation
 from dgtalker.files import json_safe, write_atomic
 from dgtalker.head.generator import Generator
 from dgtalker.head.template import HeadTemplate
-from dgtalker.people.cache import PeopleSource, SyntheticPeople
-from dgtalker.report.contact_sheets.prior_report import choose, write_sheet
+from dgtalker.people.source import PeopleSource, SyntheticPeople
+from dgtalker.report.contact_sheets.prior_report import pick_best_to_worst, write_report_sheet
 
 METHOD = 2  # raised when results of an earlier run must not be mixed with new ones
 TARGETS = {"inversion_db": 28.0, "tuned_db": 33.0, "gap_db": 2.0}
@@ -72,7 +72,7 @@ class PriorReportConfig:
 def evaluate_prior(
     config: PriorReportConfig,
     progress: resumable.Progress = resumable.no_progress,
-    cancelled: resumable.Cancelled = resumable.never,
+    cancelled: resumable.Cancelled = resumable.always_false,
     source: PeopleSource | None = None,
     template: HeadTemplate | None = None,
 ) -> dict:
@@ -90,7 +90,7 @@ def evaluate_prior(
     """
     config.check()
     started = time.perf_counter()
-    prior = pretrained.resolve(config.prior, "prior")
+    prior = pretrained.find_checkpoint(config.prior, "prior")
     generator = Generator.from_pretrained(prior, template=template).requires_grad_(False)
     if source is None and config.makehuman is None:
         raise UserError("Held-out people need --makehuman, the folder with MakeHuman's skins, hair and eyes.")
@@ -101,13 +101,13 @@ def evaluate_prior(
     work = _work_folder(config, output, weights, source)
     numbers = range(config.first, config.first + config.people)
     with resumable.stop_on_interrupt(cancelled) as stop:
-        guess = _first_guess(config, generator, work, progress, stop)
+        guess = _load_or_fit_encoder(config, generator, work, progress, stop)
         missing = [n for n in numbers if not _finished(work, n)]
-        report_done = Counter(progress, len(numbers), len(numbers) - len(missing))
+        report_done = PeopleProgress(progress, len(numbers), len(numbers) - len(missing))
         if alone:
-            bench = Bench(generator, source, guess, config.fitting, config.size, config.seed, work)
+            context = PriorContext(generator, source, guess, config.fitting, config.size, config.seed, work)
             for number in missing:
-                _or_stopped(measure_person, bench, number, stop)
+                _or_stopped(measure_person, context, number, stop)
                 report_done(number)
         else:
             _in_workers(config, prior, source, work, missing, report_done, stop)
@@ -132,23 +132,25 @@ def evaluate_prior(
             },
             "detail": {"size": DETAIL_SIZE, **summary.detail(people)},
             "expression_error": sum(p["expression_error"] for p in people) / len(people),
-            "interpolation": interpolation(generator, latents, config.size),
-            "face_units": face_units(generator),
+            "interpolation": mean_interpolation(generator, latents, config.size),
+            "face_units": measure_face_units(generator),
         }  # fmt: skip
     by_stage = {stage: summary.fairness(report[stage]) for stage in ("inversion", "tuned")}
     report["fairness"] = {**by_stage["tuned"], "by_stage": by_stage}
-    report["targets"] = {**TARGETS, "met": met(report)}
+    report["targets"] = {**TARGETS, "met": targets_met(report)}
     report["fitting"] = asdict(config.fitting)
     report["seconds_per_person"] = _mean_seconds(people)
     report["seconds"] = round(time.perf_counter() - started, 1)
-    worst_last = choose([summary.over(p["figures"]["tuned"]["psnr"], UNSEEN_VIEWS) for p in people])
+    worst_last = pick_best_to_worst(
+        [summary.mean_over_views(p["figures"]["tuned"]["psnr"], UNSEEN_VIEWS) for p in people]
+    )
     _write(output, report, [results[i][0]["sheet"] for i in worst_last], _details([t for t, _ in results]))
     if output.resolve() == prior.resolve():
         _refresh_card(prior, generator)
     return report
 
 
-def met(report: dict) -> dict[str, bool]:
+def targets_met(report: dict) -> dict[str, bool]:
     """Which targets are reached, at the seven views that they are stated for."""
     gap = report["fairness"]["gap_db"]
     return {
@@ -195,9 +197,9 @@ def _write(output: Path, report: dict, sheets: list[Tensor], details: list[dict[
     text = json.dumps(json_safe(report), indent=2) + "\n"
     try:
         write_atomic(output / REPORT_FILE, text.encode())
-        write_sheet(output / SHEET_FILE, sheets)
+        write_report_sheet(output / SHEET_FILE, sheets)
         if details[0]:
-            write_detail(output / DETAIL_FILE, details)
+            write_close_up_sheet(output / DETAIL_FILE, details)
     except OSError as error:
         raise UserError(f"'{output}' cannot be written: {error.strerror or error}.") from error
 
@@ -224,7 +226,7 @@ def _mean_seconds(people: list[dict]) -> dict[str, float]:
 # ---- work ----
 
 
-class Counter:
+class PeopleProgress:
     """Progress in people."""
 
     def __init__(self, progress: resumable.Progress, total: int, done: int):
@@ -236,31 +238,37 @@ class Counter:
         self.progress(self.done, self.total, "people")
 
 
-def _first_guess(config, generator, work: Path, progress, stop) -> FirstGuess:
+def _load_or_fit_encoder(config, generator, work: Path, progress, stop) -> RidgeEncoder:
     """From the work folder, or learnt now."""
     try:
         tensors, _ = resumable.load_state(work / GUESS_FILE)
     except (FileNotFoundError, UserError):
         try:
-            guess = FirstGuess.learn(
+            guess = RidgeEncoder.fit(
                 generator, FIT_VIEWS, config.size, config.fitting.samples, config.seed, progress, stop
             )
         except resumable.TrainingStopped:
             raise resumable.TrainingStopped(STOPPED) from None
         resumable.save_state(work / GUESS_FILE, {"pictures": guess.pictures, "latents": guess.latents}, {})
         return guess
-    return FirstGuess(tensors["pictures"], tensors["latents"])
+    return RidgeEncoder(tensors["pictures"], tensors["latents"])
 
 
-def _or_stopped(job: Callable, bench: Bench, number: int, stop: resumable.Cancelled) -> None:
+def _or_stopped(job: Callable, context: PriorContext, number: int, stop: resumable.Cancelled) -> None:
     try:
-        job(bench, number, stop)
+        job(context, number, stop)
     except resumable.TrainingStopped:
         raise resumable.TrainingStopped(STOPPED) from None
 
 
 def _in_workers(
-    config, prior: Path, source: PeopleSource, work: Path, missing: list[int], done: Counter, stop: resumable.Cancelled
+    config,
+    prior: Path,
+    source: PeopleSource,
+    work: Path,
+    missing: list[int],
+    done: PeopleProgress,
+    stop: resumable.Cancelled,
 ) -> None:
     """Measure `missing` people in processes of one thread each."""
     context = multiprocessing.get_context("spawn")  # torch and VTK do not survive a fork
@@ -285,22 +293,25 @@ def _in_workers(
             executor.shutdown(wait=True, cancel_futures=True)
 
 
-_bench: Bench | None = None  # of this worker process
-_halt = None
+_context: PriorContext | None = None  # of this worker process
+_stop_requested = None
 
 
 def _start_worker(config: PriorReportConfig, prior: str, source: PeopleSource, work: Path, halt) -> None:
     import signal
 
-    global _bench, _halt
+    global _context, _stop_requested
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     os.nice(5)
     torch.set_num_threads(1)
     generator = Generator.from_pretrained(prior)
-    guess = _first_guess(config, generator, work, resumable.no_progress, resumable.never)
-    _bench, _halt = Bench(generator, source, guess, config.fitting, config.size, config.seed, work), halt
+    guess = _load_or_fit_encoder(config, generator, work, resumable.no_progress, resumable.always_false)
+    _context, _stop_requested = (
+        PriorContext(generator, source, guess, config.fitting, config.size, config.seed, work),
+        halt,
+    )
 
 
 def _work(number: int) -> int:
-    measure_person(_bench, number, _halt.is_set)
+    measure_person(_context, number, _stop_requested.is_set)
     return number

@@ -1,4 +1,4 @@
-"""How smoothly the picture changes between two people: a walk along the straight line between their latents."""
+"""Smoothness of W: how evenly the picture changes along the straight line between two people's latents."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ STEPS = 9
 
 
 @torch.no_grad()
-def walk(generator: Generator, first: Tensor, last: Tensor, size: int, steps: int = STEPS) -> dict[str, float]:
-    """Figures of the `steps` equal steps from w `first` [W] to `last` [W], in frontal pictures; distances are RMSE.
+def measure_interpolation(
+    generator: Generator, first: Tensor, last: Tensor, size: int, steps: int = STEPS
+) -> dict[str, float]:
+    """Measure `steps` equal steps from w `first` [W] to `last` [W] in frontal pictures; distances are RMSE.
 
     Returns:
-        largest_step: the largest step over the mean one. 1: even; a jump between two looks tends to `steps`.
-        curvature: root mean square second difference over the mean step. 0: a cross-fade; 1.4 and more: every step
-            goes its own way.
-        path: length of the walk over the distance of its ends. 1: straight, as a cross-fade; moving edges make it
-            longer.
+        largest_step: the largest step over the mean one. 1: even; one jump: `steps`.
+        curvature: root mean square second difference over the mean step. 0: a cross-fade; 1.4: unrelated steps.
+        path: length of the path over the distance of its ends. 1: a cross-fade; moving edges make it longer.
     """
     shares = torch.linspace(0, 1, steps + 1)
     cameras = cameras_of(((0.0, 0.0),), size)
@@ -44,9 +44,9 @@ def rmse(a: Tensor, b: Tensor) -> Tensor:  # [n,H,W,3] x 2 -> [n]
     return (a - b).square().mean(dim=(1, 2, 3)).sqrt()
 
 
-def interpolation(generator: Generator, latents: list[Tensor], size: int) -> dict[str, float]:
-    """Means over walks from each latent to the next one, and the worst of the largest steps."""
-    walks = [walk(generator, a, b, size) for a, b in zip(latents, latents[1:], strict=False)]
+def mean_interpolation(generator: Generator, latents: list[Tensor], size: int) -> dict[str, float]:
+    """Means over interpolations from each latent to the next one, and the worst of the largest steps."""
+    walks = [measure_interpolation(generator, a, b, size) for a, b in zip(latents, latents[1:], strict=False)]
     if not walks:
         return {"walks": 0}
     figures = {name: float(np.mean([w[name] for w in walks])) for name in walks[0]}

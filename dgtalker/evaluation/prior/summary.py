@@ -1,4 +1,4 @@
-"""From figures per person to figures of the report: means, by yaw, by group, and who comes off worst."""
+"""From metrics per person to those of the report: means, by yaw, by group, and the group that comes off worst."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ FAIR_DIVISIONS = ("tone", "tone_and_sex")  # whose groups fairness is judged by
 MIN_GROUP = 3  # people; smaller groups are reported, but named neither best nor worst
 
 
-def over(values: Sequence[float], views: tuple) -> float:
-    """Mean over some of ALL_VIEWS of one person's values."""
+def mean_over_views(values: Sequence[float], views: tuple) -> float:
+    """Mean of one person's values, of ALL_VIEWS, over some views."""
     return float(np.mean([values[ALL_VIEWS.index(view)] for view in views]))
 
 
 def fit_figures(people: list[dict], stage: str) -> dict:
-    """Figures of "mean_head", "inversion" or "tuned" over people as `measure_person` saved them.
+    """Metrics of "mean_head", "inversion" or "tuned" over people as `measure_person` saved them.
 
-    psnr, psnr_inside (of the head without its outline) and ssim are means over UNSEEN_VIEWS; a mean over people and
-    views is one of decibels, not of errors.
+    psnr, psnr_inside (of the head without its outline) and ssim are means over UNSEEN_VIEWS. PSNR is averaged in
+    decibels over people and views.
     """
     rows = [person["figures"][stage] for person in people]
-    unseen = np.array([[over(row[key], UNSEEN_VIEWS) for row in rows] for key in ("psnr", "ssim")])
+    unseen = np.array([[mean_over_views(row[key], UNSEEN_VIEWS) for row in rows] for key in ("psnr", "ssim")])
     level = [view for view in ALL_VIEWS if view[1] == 0]
     return {
         "psnr": float(unseen[0].mean()),
         "psnr_std": float(unseen[0].std()),
         "psnr_worst": float(unseen[0].min()),
-        "psnr_inside": float(np.nanmean([over(row["psnr_inside"], UNSEEN_VIEWS) for row in rows])),
+        "psnr_inside": float(np.nanmean([mean_over_views(row["psnr_inside"], UNSEEN_VIEWS) for row in rows])),
         "ssim": float(unseen[1].mean()),
-        "psnr_seven_views": float(np.mean([over(row["psnr"], SEVEN_VIEWS) for row in rows])),
-        "psnr_fit_views": float(np.mean([over(row["psnr"], FIT_VIEWS) for row in rows])),
+        "psnr_seven_views": float(np.mean([mean_over_views(row["psnr"], SEVEN_VIEWS) for row in rows])),
+        "psnr_fit_views": float(np.mean([mean_over_views(row["psnr"], FIT_VIEWS) for row in rows])),
         "by_yaw": {f"{yaw:g}": _view(rows, (yaw, 0.0)) for yaw, _ in sorted(level)},
         "by_pitch": {f"{yaw:g},{pitch:g}": _view(rows, (yaw, pitch)) for yaw, pitch in ALL_VIEWS if pitch},
         "by_group": {division: by_group(people, rows, division) for division in people[0]["groups"]},
@@ -41,35 +41,35 @@ def fit_figures(people: list[dict], stage: str) -> dict:
 
 
 def _view(rows: list[dict], view: tuple[float, float]) -> dict:
-    figures = {key: float(np.mean([over(row[key], (view,)) for row in rows])) for key in ("psnr", "ssim")}
+    figures = {key: float(np.mean([mean_over_views(row[key], (view,)) for row in rows])) for key in ("psnr", "ssim")}
     return {**figures, "fitted": view in FIT_VIEWS}
 
 
 def by_group(people: list[dict], rows: list[dict], division: str) -> dict[str, dict]:
-    """group -> {psnr, psnr_error (standard error), psnr_inside, ssim, n} of one division; over UNSEEN_VIEWS."""
+    """Per group of a division: psnr, psnr_error (standard error), psnr_inside, ssim over UNSEEN_VIEWS, and n people."""
     groups = sorted({person["groups"][division] for person in people})
     out = {}
     for group in groups:
         mine = [row for row, person in zip(rows, people, strict=True) if person["groups"][division] == group]
-        psnr = np.array([over(row["psnr"], UNSEEN_VIEWS) for row in mine])
+        psnr = np.array([mean_over_views(row["psnr"], UNSEEN_VIEWS) for row in mine])
         out[group] = {
             "psnr": float(psnr.mean()),
             "psnr_error": float(psnr.std(ddof=1) / len(psnr) ** 0.5) if len(psnr) > 1 else float("nan"),
-            "psnr_inside": float(np.nanmean([over(row["psnr_inside"], UNSEEN_VIEWS) for row in mine])),
-            "ssim": float(np.mean([over(row["ssim"], UNSEEN_VIEWS) for row in mine])),
+            "psnr_inside": float(np.nanmean([mean_over_views(row["psnr_inside"], UNSEEN_VIEWS) for row in mine])),
+            "ssim": float(np.mean([mean_over_views(row["ssim"], UNSEEN_VIEWS) for row in mine])),
             "n": len(mine),
         }
     return out
 
 
 def fairness(figures: dict) -> dict:
-    """The group furthest behind the best one of its division, over FAIR_DIVISIONS; None if no two groups compare."""
+    """The group furthest behind the best of its division, over FAIR_DIVISIONS; None without two groups to compare."""
     worst = {"worst_group": None, "gap_db": float("nan"), "best_group": None, "behind_mean_db": float("nan")}
     for division in FAIR_DIVISIONS:
         groups = {g: v["psnr"] for g, v in figures["by_group"].get(division, {}).items() if v["n"] >= MIN_GROUP}
         if len(groups) < 2:
             continue
-        low, high = min(groups, key=groups.get), max(groups, key=groups.get)
+        low, high = min(groups, key=lambda g: groups[g]), max(groups, key=lambda g: groups[g])
         gap = groups[high] - groups[low]
         if not worst["gap_db"] > gap:
             worst = {
@@ -78,7 +78,7 @@ def fairness(figures: dict) -> dict:
     return worst
 
 
-def geometry(people: list[dict], stage: str) -> dict:
+def mean_geometry(people: list[dict], stage: str) -> dict:
     """Means over people of `geometry_error`, region by region, millimetres."""
     rows = [person["figures"][stage]["geometry_mm"] for person in people]
     return {
@@ -87,8 +87,8 @@ def geometry(people: list[dict], stage: str) -> dict:
     }
 
 
-def detail(people: list[dict]) -> dict:
-    """Means over people of `compare_detail`: head -> crop -> {psnr, ssim}."""
+def mean_detail(people: list[dict]) -> dict:
+    """Means over people of `compare_close_ups`: head -> crop -> {psnr, ssim}."""
     rows = [person["detail"] for person in people]
     return {
         head: {

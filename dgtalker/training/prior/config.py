@@ -14,18 +14,18 @@ from dgtalker.people.target_cache import PeopleConfig
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """Settings of train-prior. Minutes are of wall-clock time; a run without them (inf) can be repeated exactly."""
+    """Settings of train-prior. Minutes are wall-clock time; a run with infinite ones can be repeated exactly."""
 
     output: Path  # folder of the prior and of its training state
     people_folder: Path | None = None  # of synthesize-people; None: a folder of the output
-    makehuman: Path | None = None  # folder with MakeHuman skins, hair, eyes, ... (CC0), to make missing people
+    makehuman: Path | None = None  # folder with MakeHuman skins, hair, eyes, ... (CC0), to generate missing people
     resume: bool = False  # continue from the folder's state
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)  # size of the generator
     seed: int = 0  # of people, weights and batches
     people: int = 900  # people with UV targets, at most
     captured: int = 360  # of these, people with pictures, at most
-    people_minutes: float = 20.0  # time to make those who are missing
-    workers: int | None = None  # processes to make them, of 1 GB each; None: one a core
+    people_minutes: float = 20.0  # time to generate those who are missing
+    workers: int | None = None  # processes that generate them, of 1 GB each; None: one per core
     held_out: int = 8  # further people, never trained on, to measure with
     expressions: int = 3  # expressions per person, both for UV targets and pictures
     views: int = 4  # pictures per expression
@@ -72,5 +72,5 @@ class PriorConfig:
 
     @property
     def people_config(self) -> PeopleConfig:
-        """What is made of every person."""
+        """What is generated of every person."""
         return PeopleConfig(self.seed, self.generator.map_size, self.image_size, self.expressions, self.views)

@@ -1,8 +1,8 @@
 """The processes of one training, as started by torchrun; a training started without it is a single one.
 
 All processes draw the same global batch from the same random numbers and take their share of it, so that the sum of
-their gradients is the gradient that one process would have found. The first one alone looks at the clock, writes,
-measures and is stopped; the others do as it says, so that they can never part.
+their gradients is the gradient of a single process. Only the first process looks at the clock, writes, measures and can
+be stopped; it broadcasts its decisions, so that all processes take the same steps.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from torch import Tensor
 from dgtalker.errors import UserError
 from dgtalker.resumable import TrainingStopped
 
-GROUP_TIMEOUT = timedelta(days=1)  # the others wait for the first one while it makes people
+GROUP_TIMEOUT = timedelta(days=1)  # the others wait while the first process generates people
 
 
 def world_size() -> int:
-    """Processes of this training, from torchrun's environment."""
+    """Number of processes of this training, from torchrun's environment."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def split_cores() -> None:
-    """Give the renderer's threads of each process their part of the machine; before numba is imported.
+    """Give the renderer of each process its share of the cores. Call it before numba is imported.
 
-    torch's own threads are torchrun's affair (it sets OMP_NUM_THREADS).
+    torchrun limits torch's own threads (OMP_NUM_THREADS).
     """
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if local > 1:
@@ -38,11 +38,12 @@ def split_cores() -> None:
 
 
 class ProcessGroup:
-    """This process among the others; use as a context manager.
+    """The processes of one training, seen from one of them; use as a context manager.
 
     Attributes:
-        rank, world: number of this process, and how many there are.
-        device: where it computes.
+        rank: number of this process.
+        world: number of processes.
+        device: where this process computes.
     """
 
     def __init__(self, device: str = "cpu"):
@@ -71,39 +72,41 @@ class ProcessGroup:
         return self.rank == 0
 
     def take_share(self, batch: Sequence) -> Sequence:
-        """This process's items of a global batch; none, if it has fewer items than there are processes."""
+        """Return this process's items of a global batch: none, if there are more processes than items."""
         return batch[self.rank :: self.world]
 
-    def broadcast_numbers(self, *decisions: float) -> list[float]:
-        """The first process's numbers, everywhere."""
+    def broadcast_numbers(self, *numbers: float) -> list[float]:
+        """Return the first process's numbers in every process."""
         if self.world == 1:
-            return list(decisions)
-        told = torch.tensor(decisions, dtype=torch.float64)
-        dist.broadcast(told, 0)
-        return told.tolist()
+            return list(numbers)
+        shared = torch.tensor(numbers, dtype=torch.float64)
+        dist.broadcast(shared, 0)
+        return shared.tolist()
 
     def run_on_first(self, work: Callable[[], object]) -> None:
-        """Let the first process do something alone; the others wait, and fail if it failed.
+        """Run `work` in the first process only; the others wait, and fail if it failed.
 
-        Raises whatever `work` raised; elsewhere TrainingStopped or UserError with the same sentence.
+        Raises what `work` raised; in the other processes TrainingStopped or UserError with the same sentence.
         """
         error: BaseException | None = None
         if self.is_first:
             try:
                 work()
-            except BaseException as caught:  # told to the others before it goes on its way
+            except BaseException as caught:  # sent to the others before it is raised
                 error = caught
         if self.world > 1:
-            told = [None if error is None else (isinstance(error, KeyboardInterrupt), str(error))]
-            dist.broadcast_object_list(told, 0, device=torch.device("cpu"))
-            if error is None and told[0] is not None:
-                stopped, sentence = told[0]
+            message: list[tuple[bool, str] | None] = [
+                None if error is None else (isinstance(error, KeyboardInterrupt), str(error))
+            ]
+            dist.broadcast_object_list(message, 0, device=torch.device("cpu"))
+            if error is None and message[0] is not None:
+                stopped, sentence = message[0]
                 raise TrainingStopped(sentence) if stopped else UserError(sentence)
         if error is not None:
             raise error
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite tensors with the first process's."""
+        """Overwrite tensors with those of the first process."""
         if self.world > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
@@ -112,20 +115,19 @@ class ProcessGroup:
         """Replace every gradient by the sum over processes, in one message; a missing one counts as zero."""
         if self.world == 1:
             return
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        flat = torch.cat([p.grad.flatten() for p in parameters])
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
-        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-            parameter.grad.copy_(part.view_as(parameter))
+        totals = flat.split([gradient.numel() for gradient in gradients])
+        for parameter, gradient, total in zip(parameters, gradients, totals, strict=True):
+            parameter.grad = gradient.copy_(total.view_as(gradient))
 
     def sum_by_name(self, values: Mapping[str, float | Tensor]) -> dict[str, float]:
-        """Sums over processes, by name, of what each of them has."""
+        """Sum values of the same name over processes."""
         here = {name: float(value) for name, value in values.items()}
         if self.world == 1:
             return here
-        every: list = [None] * self.world
+        every: list[dict[str, float]] = [{}] * self.world
         dist.all_gather_object(every, here)
         names = dict.fromkeys(name for some in every for name in some)
         return {name: math.fsum(some.get(name, 0.0) for some in every) for name in names}

@@ -1,4 +1,4 @@
-"""The generator's linear path, fitted in closed form to the people's UV targets; and every person's exact w in it."""
+"""The generator's linear path, fitted in closed form to the people's UV targets, and every person's latent w in it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ HAIR_WEIGHTS = (OFFSET_SCALE,) * 3 + (
     1.0,
     1.0,
 )  # weights of a hair texel's features: offset, logit opacity, log-scales
-MIN_VISIBLE = 0.1  # hair of less opacity has no colour or place worth learning
+MIN_VISIBLE = 0.1  # opacity below which colour and position of hair are ignored
 
 
 @dataclass
 class LinearPath:
-    """Means and whitened bases as fitted; they define w and stay fixed while the generator's copies train on."""
+    """Means and whitened bases as fitted. They define w and stay fixed; the generator's copies are trained further."""
 
     color_mean: Tensor  # [N*3]
     color_basis: Tensor  # [A, N*3], scaled so that coefficients have standard deviation 1
@@ -34,9 +34,9 @@ class LinearPath:
 
     @torch.no_grad()
     def encode(self, generator: Generator, person: TexelTargets) -> Tensor:  # -> [W]
-        """The person's w at rest."""
+        """Return the person's w at rest."""
         mean_offset = self.hair_mean.unflatten(0, (-1, 6))[:, :3]
-        measured = _measure(generator, person, self.footprint, self.steps)
+        measured = _measure_texels(generator, person, self.footprint, self.steps)
         return self._project(generator, person, *_features(generator, person, measured, self.hair_color, mean_offset))
 
     def _project(self, generator: Generator, person: TexelTargets, color: Tensor, hair: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class LinearPath:
 
 
 def opacity_logit(opacity: Tensor) -> Tensor:
-    """0..1 -> logit within [-6, 4]: a clear texel must be very clear, since many overlap."""
+    """Opacity 0..1 -> logit within [-6, 4]: many texels overlap, so a transparent one must be very transparent."""
     return torch.logit(opacity.clamp(0.0025, 0.982))
 
 
@@ -56,12 +56,11 @@ def opacity_logit(opacity: Tensor) -> Tensor:
 def fit_linear_path(
     generator: Generator, people: Sequence[TexelTargets], expressions: Tensor
 ) -> tuple[LinearPath, Tensor]:
-    """Fit means and bases to the people (at rest) and write them into the generator, with w's statistics.
+    """Fit means and bases to the people at rest; write them and the statistics of w into the generator.
 
-    Returns the path and the people's w [P,W] at rest.
+    expressions [M, 52] are a sample of the training expressions, for their standard deviations.
 
-    Args:
-        expressions: [M,52] sample of the training expressions, for their standard deviations.
+    Returns the path and the people's w [P, W] at rest.
     """
     hair = generator.hair_texels
     opacity = torch.stack([p.opacity for p in people]).float() / 255  # [P,N]
@@ -71,7 +70,7 @@ def fit_linear_path(
     size = generator.config.map_size
     rowcol = torch.stack([generator.texel_index // size, generator.texel_index % size], 1)
     steps = texel_steps(rowcol, generator.texel_part)
-    measured = [_measure(generator, p, footprint, steps) for p in people]
+    measured = [_measure_texels(generator, p, footprint, steps) for p in people]
     offsets = torch.stack([m[0] for m in measured])  # [P,N,3]
 
     hair_color = _masked_mean(color[:, hair], seen)
@@ -107,7 +106,7 @@ def fit_linear_path(
 
 
 def whitened_pca(x: Tensor, count: int) -> tuple[Tensor, Tensor]:  # [P,D] -> [D], [count,D]
-    """Mean and principal directions scaled by their standard deviations; directions beyond the data's rank are 0."""
+    """Mean, and principal directions times their standard deviations; directions beyond the data's rank are 0."""
     mean = x.mean(0)
     centred = x - mean
     values, vectors = torch.linalg.eigh(centred @ centred.T)  # P is far smaller than D
@@ -129,14 +128,14 @@ def _masked_mean(x: Tensor, mask: Tensor) -> Tensor:  # [P,H,C], [P,H,1] -> [H,C
     return torch.where(count > 0, (x * mask).sum(0) / count.clamp_min(1), overall)
 
 
-def _measure(
+def _measure_texels(
     generator: Generator, person: TexelTargets, footprint: Tensor, steps: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Where the person's texels lie against the linear path's, at rest.
+    """Compare the person's texels at rest with the template's.
 
     Returns:
-        offsets [N,3] in the texels' frames; and [H,2] by how much the log-scales of the hair's splats must grow along
-        t and b beyond the shell's (`footprint` [N,2]), to close over the person's hair.
+        Offsets [N,3] in the texels' frames; and how much log-scales of hair splats must grow along t and b beyond the
+        shell's `footprint` [N,2] to cover the person's hair without holes, [H,2].
     """
     vertices = generator.vertices(generator.w_from_geometry(person.shape[None]))
     frames, _, stretch = generator.surface.frames(vertices)
@@ -156,7 +155,7 @@ def _features(
     hair_color: Tensor,
     scaled_offset: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Colour [N*3] and hair [H*6] vectors of a person, unseen hair filled in with what changes least."""
+    """Colour [N*3] and hair [H*6] vectors of a person; invisible hair gets the mean colour and offset."""
     hair = generator.hair_texels
     color = person.color.float() / 255
     opacity = person.opacity.float()[hair] / 255

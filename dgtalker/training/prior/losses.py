@@ -1,4 +1,4 @@
-"""Losses of the prior that need no pictures: supervision in the UV map, and regularisers."""
+"""Losses of the prior that need no rendering: supervision in the UV map, and regularisation."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dgtalker.head.generator import Generator
+from dgtalker.training.texel_neighbours import find_texel_neighbours
 
 MAX_SCALE = math.log(0.10)  # decimetres: larger splats are blobs
 MIN_SCALE = math.log(0.002)
@@ -17,65 +18,53 @@ MIN_SCALE = math.log(0.002)
 def uv_loss(
     generator: Generator, attributes: dict[str, Tensor], positions: Tensor, color: Tensor, opacity: Tensor
 ) -> dict[str, Tensor]:
-    """Distance to the true maps: positions [B,N,3] (world), color [B,N,3], opacity [B,N] in 0..1.
+    """L1 to the ground truth maps: positions [B,N,3] (world), color [B,N,3], opacity [B,N] in 0..1.
 
-    Where there is nothing to see (opacity 0) place and colour are free.
+    Position and colour of transparent texels are free.
     """
-    seen = (opacity > 0.1).float()[..., None]
-    place = ((attributes["means"] - positions) * seen).abs().mean() * 20
-    paint = ((attributes["colors"] - color) * seen).abs().mean()
+    visible = (opacity > 0.1).float()[..., None]
+    place = ((attributes["means"] - positions) * visible).abs().mean() * 20
+    paint = ((attributes["colors"] - color) * visible).abs().mean()
     clear = F.binary_cross_entropy_with_logits(attributes["logit_opacities"], opacity) * 0.2
     small = residual_penalty(generator, attributes)
     return {"loss": place + paint + clear + small, "place": place, "paint": paint, "clear": clear}
 
 
 def residual_penalty(generator: Generator, attributes: dict[str, Tensor]) -> Tensor:
-    """Mean square of the residuals relative to their bounds: the convolutions add only what they must."""
+    """Mean square of the residuals relative to their bounds: keeps what the convolutions add small."""
     offset = (attributes["residual_offset"] / generator.offset_bound).square().mean()
     others = sum(attributes[f"residual_{n}"].square().mean() for n in ("color", "log_scale", "axis_angle"))
     return 0.02 * offset + 0.005 * others
 
 
 class TotalVariation:
-    """Texels that are neighbours in the map and on the surface, for total variation."""
+    """Total variation over texels that are neighbours in the map and less than `reach` decimetres apart."""
 
     def __init__(self, generator: Generator, reach: float = 0.15):
-        index, part = generator.texel_index.cpu(), generator.texel_part.cpu()
-        size = generator.config.map_size
-        table = torch.full((size * size,), -1, dtype=torch.long)
-        table[index] = torch.arange(len(index))
-        table = table.reshape(size, size)
-        pairs = torch.cat(
-            [
-                torch.stack([table[:, :-1].flatten(), table[:, 1:].flatten()], 1),
-                torch.stack([table[:-1].flatten(), table[1:].flatten()], 1),
-            ]
-        )
-        pairs = pairs[(pairs >= 0).all(1)]
-        a, b = pairs.unbind(1)
-        place = generator.surface.positions(generator.rest_vertices[None])[0].cpu()
-        near = (part[a] == part[b]) & ((place[a] - place[b]).norm(dim=-1) < reach)
-        self.a, self.b = a[near].to(generator.texel_index.device), b[near].to(generator.texel_index.device)
+        a, b = find_texel_neighbours(generator)
+        positions = generator.surface.positions(generator.rest_vertices[None])[0].cpu()
+        near = ((positions[a.cpu()] - positions[b.cpu()]).norm(dim=-1) < reach).to(a.device)
+        self.a, self.b = a[near], b[near]
 
-    def variation(self, values: Tensor) -> Tensor:  # [...,N,C] -> scalar
-        """Mean absolute difference of neighbours."""
+    def __call__(self, values: Tensor) -> Tensor:  # [...,N,C] -> scalar
+        """Mean absolute difference between neighbours."""
         return (values[..., self.a, :] - values[..., self.b, :]).abs().mean()
 
 
 def regularisation_losses(
-    generator: Generator, attributes: dict[str, Tensor], pairs: TotalVariation
+    generator: Generator, attributes: dict[str, Tensor], variation: TotalVariation
 ) -> dict[str, Tensor]:
-    """Terms of the image stage, already weighted."""
+    """Regularisation of the image stage, by name and already weighted."""
     log_scales, logits = attributes["log_scales"], attributes["logit_opacities"]
     size = F.relu(log_scales - MAX_SCALE).square().mean() + F.relu(MIN_SCALE - log_scales).square().mean()
     # Splats much longer than wide show as needles from the side.
     in_plane = log_scales[..., :2]
     needle = F.relu((in_plane[..., 0] - in_plane[..., 1]).abs() - math.log(4)).square().mean()
-    # The mean hair hangs where it hangs: neighbours in the shell may lie far apart in it.
+    # The mean hair is left out: neighbours in the hair shell may lie far apart.
     own = generator.offset_mean.index_fill(0, generator.hair_texels, 0.0)
-    rough = pairs.variation(own + attributes["residual_offset"]) * 0.5
-    rough = rough + pairs.variation(generator.log_scale_mean + attributes["residual_log_scale"]) * 0.005
-    rough = rough + pairs.variation(attributes["residual_color"]) * 0.02
+    rough = variation(own + attributes["residual_offset"]) * 0.5
+    rough = rough + variation(generator.log_scale_mean + attributes["residual_log_scale"]) * 0.005
+    rough = rough + variation(attributes["residual_color"]) * 0.02
     p = logits.sigmoid()
     hair = p[:, generator.hair_texels]
     undecided = (hair * (1 - hair)).mean() * 0.02

@@ -26,7 +26,7 @@ def train_mapping(
 ) -> float:
     """Regress w from z = (factors of the person, of the expression), starting from a ridge regression.
 
-    Returns the last loss. Raises TrainingStopped when cancelled: it takes seconds, and starts again from the beginning.
+    Returns the last loss. Raises TrainingStopped when cancelled; it takes seconds and cannot be resumed.
     """
     mapping, rest, device = generator.mapping, generator.slices["expression"], generator.w_mean.device
     n_person = factors.shape[1]
@@ -39,7 +39,7 @@ def train_mapping(
         mapping.linear.bias.copy_(solution[-1])
         mapping.linear.weight[:, :n_person] = solution[:-1].T.to(mapping.linear.weight)
     optimizer = torch.optim.AdamW(mapping.parameters(), lr=1e-3, weight_decay=1e-2)
-    bank = np.stack([draw_expression(rng) for _ in range(max(500, 2 * steps))])
+    expressions = np.stack([draw_expression(rng) for _ in range(max(500, 2 * steps))])
     std, loss = generator.expression_std.cpu(), torch.zeros(())
     for step in range(steps):
         if cancelled():
@@ -47,9 +47,9 @@ def train_mapping(
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * (1 - step / steps)
         who = torch.from_numpy(rng.integers(len(factors), size=batch))
-        scores = bank[rng.integers(len(bank), size=batch)]
+        scores = expressions[rng.integers(len(expressions), size=batch)]
         z = torch.cat([factors[who], torch.from_numpy(factors_from_expression(scores, rng))], 1)
-        # A little noise on the person's factors: there are few people, and near ones look alike.
+        # A little noise on the person's factors: there are few people, and similar factors look similar.
         z[:, :n_person] += 0.1 * torch.from_numpy(rng.standard_normal((batch, n_person), dtype=np.float32))
         target = w_rest[who]
         target[:, rest] = torch.from_numpy(scores) / std
@@ -62,7 +62,7 @@ def train_mapping(
 
 @torch.no_grad()
 def mapping_error(generator: Generator, factors: Tensor, w_rest: Tensor) -> dict[str, float]:
-    """Mean squared error of w at rest, by part of w, from the factors of people not trained on."""
+    """Mean squared error of w at rest, by part of w, for factors of held-out people."""
     if not len(factors):
         return {}
     z = torch.zeros(len(factors), generator.config.z_dim)

@@ -14,7 +14,7 @@ PRECISIONS = ("float32", "bfloat16", "auto")
 
 
 def choose_precision(generator: Generator, wanted: str, batch: int) -> str:
-    """ "float32" or "bfloat16": `wanted`, or for "auto" the faster one on this GPU (on a CPU always float32).
+    """Return "float32" or "bfloat16": `wanted`, or for "auto" the faster one on this GPU (on a CPU always float32).
 
     bfloat16 autocast is about a hundred times slower than float32 on CPUs without the instructions for it.
     """
@@ -25,16 +25,16 @@ def choose_precision(generator: Generator, wanted: str, batch: int) -> str:
     if generator.w_mean.device.type != "cuda":
         return "float32"
     w = generator.w_mean.expand(batch, -1).clone()
-    seconds = {name: _seconds(generator, name, w) for name in ("float32", "bfloat16")}
+    seconds = {name: _measure_seconds(generator, name, w) for name in ("float32", "bfloat16")}
     return min(seconds, key=seconds.__getitem__)
 
 
 def set_precision(generator: Generator, name: str) -> None:
     """Run the convolutions, and nothing else, in this precision; their output is float32 either way."""
-    module = generator.synthesis
+    module, device = generator.synthesis, generator.w_mean.device.type
     vars(module).pop("forward", None)
     if name == "bfloat16":
-        plain, device = module.forward, generator.w_mean.device.type
+        plain = module.forward
 
         def forward(w: Tensor) -> Tensor:
             with torch.autocast(device, torch.bfloat16):
@@ -43,7 +43,7 @@ def set_precision(generator: Generator, name: str) -> None:
         module.forward = forward
 
 
-def _seconds(generator: Generator, name: str, w: Tensor, steps: int = 10) -> float:
+def _measure_seconds(generator: Generator, name: str, w: Tensor, steps: int = 10) -> float:
     set_precision(generator, name)
     times = []
     for _ in range(steps):

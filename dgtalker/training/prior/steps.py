@@ -1,12 +1,13 @@
-"""One step of the prior's stages: draw the global batch, take this process's share of it, return its weighted losses.
+"""Training steps of the prior: draw a global batch, take this process's share of it, return its weighted losses.
 
-Losses are means over a batch, so those of a share are weighted by its size; summed over processes they are the losses
-of the whole batch.
+Losses are means over a batch. Those of a share are weighted by its size: summed over processes they are the losses of the
+whole batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 import torch
@@ -19,20 +20,20 @@ from dgtalker.render import render
 from dgtalker.training.prior.distributed import ProcessGroup
 from dgtalker.training.prior.losses import TotalVariation, regularisation_losses, uv_loss
 
-UV_EVERY, UV_WEIGHT = 4, 0.2  # of the UV targets among the pictures
+UV_EVERY, UV_WEIGHT = 4, 0.2  # steps between UV losses in the image stage, and their weight
 
 
 def latents_with_expressions(
     generator: Generator, w_rest: Tensor, expressions: Tensor
 ) -> Tensor:  # [B,W], [B,52] -> [B,W]
-    """Latents of people (at rest: `w_rest`) with ARKit scores, on the generator's device."""
+    """Latents of people at rest (`w_rest`) with ARKit scores set, on the generator's device."""
     w = w_rest.to(generator.w_mean.device, copy=True)
     w[:, generator.slices["expression"]] = expressions.to(w) / generator.expression_std
     return w
 
 
 class PriorBatches:
-    """The batches of training: people with their w at rest, and the pictures of the first of them."""
+    """Random batches of people and their losses, in the UV map and in pictures."""
 
     def __init__(
         self,
@@ -45,10 +46,10 @@ class PriorBatches:
     ):
         self.generator, self.people, self.pictures, self.w_rest = generator, people, pictures, w_rest
         self.rng, self.processes = rng, processes
-        self.pairs = TotalVariation(generator)
+        self.variation = TotalVariation(generator)
 
-    def uv(self, batch: int) -> dict[str, Tensor]:
-        """Losses in the UV map of people drawn; empty, if this process has no share of them."""
+    def uv_losses(self, batch: int) -> dict[str, Tensor]:
+        """Losses in the UV map of `batch` random people; empty, if this process has no share of them."""
         who = self.rng.integers(len(self.people), size=batch)
         face = self.rng.integers(len(self.people[0].expressions), size=batch)
         mine = self.processes.take_share(list(zip(who.tolist(), face.tolist(), strict=True)))
@@ -70,8 +71,8 @@ class PriorBatches:
         )
         return {name: value * (len(mine) / batch) for name, value in losses.items()}
 
-    def views(self, step: int, batch: int, views_per_step: int) -> dict[str, Tensor]:
-        """Losses in the pictures of people drawn, and now and then in their UV maps."""
+    def image_losses(self, step: int, batch: int, views_per_step: int) -> dict[str, Tensor]:
+        """Losses in pictures of `batch` random people, and every UV_EVERY steps in the UV map of others."""
         chosen = []
         for _ in range(batch):
             person = int(self.rng.integers(len(self.pictures)))
@@ -79,13 +80,13 @@ class PriorBatches:
             face = int(self.rng.integers(len(views.expressions)))
             of_face = (views.expression_index == face).nonzero()[:, 0].numpy()
             chosen.append((person, views, face, torch.from_numpy(self.rng.permutation(of_face)[:views_per_step])))
-        parts = self._pictures(self.processes.take_share(chosen), batch)
-        if step % UV_EVERY == 0:  # the true surface keeps holding the splats, most of all where no picture looks
-            in_map = self.uv(batch)
-            parts |= {"uv": UV_WEIGHT * in_map["loss"]} if in_map else {}
-        return {"loss": sum(parts.values()), **parts} if parts else {}
+        parts = self._render_losses(self.processes.take_share(chosen), batch)
+        if step % UV_EVERY == 0:  # holds the splats on the true surface, above all where no picture shows them
+            uv = self.uv_losses(batch)
+            parts |= {"uv": UV_WEIGHT * uv["loss"]} if uv else {}
+        return {"loss": reduce(torch.add, parts.values()), **parts} if parts else {}
 
-    def _pictures(self, mine: Sequence[tuple[int, Views, int, Tensor]], batch: int) -> dict[str, Tensor]:
+    def _render_losses(self, mine: Sequence[tuple[int, Views, int, Tensor]], batch: int) -> dict[str, Tensor]:
         if not mine:
             return {}
         generator = self.generator
@@ -102,5 +103,5 @@ class PriorBatches:
             pictures, _ = render(gaussians[item], views.cameras[pick].to(device))
             target = views.images(pick).to(device).float() / 255
             image = image + image_loss(pictures, target) / batch
-        regular = regularisation_losses(generator, attributes, self.pairs)
+        regular = regularisation_losses(generator, attributes, self.variation)
         return {"image": image, **{name: value * share for name, value in regular.items()}}

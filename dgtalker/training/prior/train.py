@@ -1,9 +1,10 @@
-"""Training of the generative prior on synthetic people: one command, resumable at any moment, on one process or many.
+"""Training of the generative prior on synthetic people: resumable at any step, in one process or many.
 
-0. people: UV targets and pictures, cached on disk          (people_cache.py, people_making.py)
-   the linear path in closed form, hence every person's w   (linear_path.py)
-1. uv: all attributes supervised in the UV map, no rendering; then the mapping network z -> w   (prior_mapping.py)
-2. views: image losses against the pictures, through the renderer                               (prior_steps.py)
+0. people: UV targets and pictures are generated and cached on disk (dgtalker/people).
+   The linear path in closed form, and with it every person's latent w (linear_path.py).
+1. uv: all attributes supervised in the UV map, without rendering (steps.py, losses.py).
+   mapping: the mapping network z -> w (mapping.py).
+2. views: image losses against the pictures, through the renderer (steps.py).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dgtalker.head.generator import Generator
 from dgtalker.head.template import HeadTemplate
 from dgtalker.metrics.image_loss import tensor_psnr
 from dgtalker.people.cache_key import open_people
-from dgtalker.people.generation import make_people, list_wanted_people
+from dgtalker.people.generation import list_wanted_people, make_people
 from dgtalker.people.recorded_expressions import load_recorded_expressions
 from dgtalker.people.source import PeopleSource, SyntheticPeople
 from dgtalker.people.target_cache import HELD_OUT, TexelTargets, Views
@@ -37,7 +38,7 @@ from dgtalker.training.prior.steps import PriorBatches, latents_with_expressions
 
 STATE_FILE = "state.safetensors"
 STOPPED = "Stopped; the same command with --resume continues."
-# What each stage optimises: the start of parameter names, and the learning rate relative to the convolutions'.
+# Parameters of each stage: start of their names, and learning rate relative to PriorConfig.learning_rate.
 UV_RATES = {"synthesis": 1.0, "color_mean": 0.5, "offset_mean": 0.2, "logit_opacity_mean": 5.0}
 VIEW_RATES = {
     "synthesis": 0.4, "color_mean": 0.5, "color_basis": 0.07, "offset_mean": 0.1, "log_scale_mean": 1.5,
@@ -54,25 +55,35 @@ def train_prior(
 ) -> Path:
     """Train a prior and write it to `config.output`; returns that folder.
 
-    Under torchrun every process calls this; they need the same files, and the first one alone writes and reports.
+    Under torchrun every process calls this with the same files; only the first one writes and reports.
 
     Args:
-        progress: progress(done, total, message) of the stage, in people or in percent.
-        cancelled: asked between steps; Ctrl-C does the same.
-        source, template: other people or another head than the packaged ones.
+        config: settings.
+        progress: called as progress(done, total, message) in each stage, in people or in percent.
+        cancelled: asked between steps whether to stop; Ctrl-C does the same.
+        source: people other than the synthetic ones.
+        template: head template other than the packaged one.
 
     Raises:
         UserError: bad folder, settings or state.
         TrainingStopped: stopped on request, after saving a state for --resume.
     """
     with resumable.stop_on_interrupt(cancelled) as stop, ProcessGroup(config.device) as processes:
-        return _PriorTraining(config, progress, stop, source, template, processes).all_stages()
+        return _PriorTraining(config, progress, stop, source, template, processes).run_all_stages()
 
 
 class _PriorTraining:
     """One run of train_prior: what the stages share."""
 
-    def __init__(self, config, progress, stop, source, template, processes):
+    def __init__(
+        self,
+        config: PriorConfig,
+        progress: resumable.Progress,
+        stop: resumable.Cancelled,
+        source: PeopleSource | None,
+        template: HeadTemplate | None,
+        processes: ProcessGroup,
+    ):
         self.config, self.stop, self.processes = config, stop, processes
         self.progress = progress if processes.is_first else resumable.no_progress
         self.output = Path(config.output)
@@ -103,16 +114,18 @@ class _PriorTraining:
         try:
             tensors, values = resumable.load_state(self.output / STATE_FILE)
         except FileNotFoundError:
-            return {}, fresh  # stopped before there was anything but the cache
+            return {}, fresh  # stopped while people were generated
         settings = self._settings()
         if values["settings"] != settings:
             if values["settings"] | {"people": ""} == settings | {"people": ""}:
-                raise UserError(f"The people that '{self.output}' began with are not those of now; leave --resume out.")
+                raise UserError(
+                    f"'{self.output}' was begun with other people than the present ones; leave --resume out."
+                )
             raise UserError(f"The state in '{self.output}' was made with other settings; leave --resume out.")
         return tensors, values
 
     def _settings(self) -> dict:
-        # Only what a state must agree on: longer time boxes or more steps may be asked for on resuming.
+        # Only what must not change: a resumed run may have more time or steps.
         generator = {k: v for k, v in asdict(self.config.generator).items() if not k.startswith("z_")}
         settings = {"generator": generator, "seed": self.config.seed, "people": self.cache.folder.name}
         return json.loads(json.dumps(settings))
@@ -123,7 +136,7 @@ class _PriorTraining:
 
     def _write(self, optimizer: torch.optim.Optimizer | None) -> None:
         self.values.update(settings=self._settings(), numpy_rng=self.rng.bit_generator.state)
-        # The people's w as well: fitted again, on other cores, the bases could come out turned.
+        # The people's w as well: fitted again on another machine, bases could have other signs.
         latents = {"rest": self.w_rest, "held_out": self.w_held_out}
         tensors = resumable.add_prefix("model", self.generator.state_dict()) | resumable.add_prefix("w", latents)
         if optimizer is not None:
@@ -136,8 +149,8 @@ class _PriorTraining:
 
     # ---- stages ----
 
-    def all_stages(self) -> Path:
-        """Everything, skipping what the saved state has behind it."""
+    def run_all_stages(self) -> Path:
+        """Run all stages that the saved state has not finished; returns the output folder."""
         self.processes.run_on_first(self._make_people)
         self._read_people()
         self._make_generator()
@@ -164,7 +177,7 @@ class _PriorTraining:
     def _make_people(self) -> None:
         config, values, cache = self.config, self.values, self.cache
         wanted = list_wanted_people(config.people, config.captured, config.held_out)
-        if again := values["people"] is not None:  # the same people as before, however long they take
+        if again := values["people"] is not None:  # a resumed run waits for the same people as before
             wanted = list_wanted_people(values["people"], values["captured"], config.held_out)
         box = resumable.TimeBudget(math.inf if again else config.people_minutes)
         few = wanted[: config.held_out + 4]  # with fewer there is nothing to train
@@ -208,7 +221,7 @@ class _PriorTraining:
         self.w_rest, self.w_held_out = self.w_rest.contiguous(), self.w_held_out.contiguous()
         self.processes.broadcast([self.w_rest, self.w_held_out])
         self._choose_precision()
-        self.steps = PriorBatches(self.generator, self.people, self.pictures, self.w_rest, self.rng, self.processes)
+        self.batches = PriorBatches(self.generator, self.people, self.pictures, self.w_rest, self.rng, self.processes)
 
     def _fit_linear_path(self) -> None:
         seed, generator = self.config.seed, self.generator
@@ -243,14 +256,14 @@ class _PriorTraining:
             group["lr"] = self.config.learning_rate * group["scale"] * factor
 
     def _optimise(self, stage: str, rates: dict[str, float], minutes: float, steps: int, step_losses) -> None:
-        """Optimise `step_losses(step) -> {"loss": ..., parts}` until time or steps are over; save and measure."""
+        """Minimise step_losses(step)["loss"] until time or steps are used up; log its other entries, save and measure."""
         optimizer = self._optimizer(rates)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         box = resumable.TimeBudget(minutes, self.values["used_s"])
         step, sums, since = self.values["step"], {}, 0
         while step < steps:
-            wishes = self.stop(), self.checkpoint_due(), stage == "views" and self.measure_due(), box.fraction
-            stopped, save, measure, spent = self.processes.broadcast_numbers(*wishes)
+            requests = self.stop(), self.checkpoint_due(), stage == "views" and self.measure_due(), box.fraction
+            stopped, save, measure, spent = self.processes.broadcast_numbers(*requests)
             if stopped:
                 self._save_and_stop(optimizer, step=step, used_s=box.used_s)
             if spent >= 1:
@@ -279,10 +292,10 @@ class _PriorTraining:
         self.values.update(step=step, used_s=box.used_s)
 
     def _uv_step(self, step: int) -> dict[str, Tensor]:
-        return self.steps.uv(self.config.uv_batch)
+        return self.batches.uv_losses(self.config.uv_batch)
 
     def _view_step(self, step: int) -> dict[str, Tensor]:
-        return self.steps.views(step, self.config.view_batch, self.config.views_per_step)
+        return self.batches.image_losses(step, self.config.view_batch, self.config.views_per_step)
 
     def _train_mapping(self) -> None:
         config, generator = self.config, self.generator
@@ -290,11 +303,11 @@ class _PriorTraining:
             torch.stack([p.factors for p in people]) if people else torch.zeros(0, 0)
             for people in (self.people, self.people_held_out)
         )
-        rng = np.random.default_rng([config.seed, 9])  # its own: the other processes draw nothing meanwhile
+        rng = np.random.default_rng([config.seed, 9])  # of its own: only the first process runs this
         draw = self.cache.draw_expression
         try:
             loss = train_mapping(generator, factors, self.w_rest, draw, rng, config.mapping_steps, self.stop)
-        except resumable.TrainingStopped:  # it starts again from the state saved before it
+        except resumable.TrainingStopped:  # resuming starts it again
             raise resumable.TrainingStopped(STOPPED) from None
         self.log(stage="mapping", loss=loss, held_out_squared_error=mapping_error(generator, held_out, self.w_held_out))
 
@@ -306,8 +319,8 @@ class _PriorTraining:
 
     @torch.no_grad()
     def _measure(self, step: int) -> None:
-        """PSNR on held-out people, and a picture of them: truth above, render below."""
-        from dgtalker.report.contact_sheets.prior import save_rows
+        """PSNR on held-out people, and a contact sheet of them: ground truth above, render below."""
+        from dgtalker.report.contact_sheets.grid import save_rows
 
         if not self.pictures_held_out:
             return
@@ -341,7 +354,7 @@ class _PriorTraining:
         facts = {"people": self.values["people"], "captured": self.values["captured"],
                  "held_out": self.values.get("held_out", {})}  # fmt: skip
         settings = {k: v for k, v in asdict(self.config).items() if isinstance(v, int | float) and k != "resume"}
-        settings = {k: v for k, v in settings.items() if math.isfinite(v)}  # a time box without end
+        settings = {k: v for k, v in settings.items() if math.isfinite(v)}  # infinite time limits
         settings |= {"precision": self.values["precision"], "processes": self.processes.world}
         facts = settings | facts
         generator.save_pretrained(self.output, training=facts)

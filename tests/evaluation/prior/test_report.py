@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from dgtalker.report.contact_sheets.prior_report import pick_best_to_worst
 from fakes.people import SIZE, TEMPLATE, FakePeople, GeneratedPeople
 
 from dgtalker import resumable
@@ -12,20 +13,19 @@ from dgtalker.camera import Camera, orbit_camera
 from dgtalker.errors import UserError
 from dgtalker.evaluation.prior import PriorReportConfig, evaluate_prior, report, summary
 from dgtalker.evaluation.prior.close_ups import crop_boxes
-from dgtalker.evaluation.prior.expressiveness import face_units
+from dgtalker.evaluation.prior.expressiveness import measure_face_units
 from dgtalker.evaluation.prior.fitting import FittingConfig, SmoothChange, invert, tune
 from dgtalker.evaluation.prior.geometry import geometry_error
-from dgtalker.evaluation.prior.held_out import ALL_VIEWS, FIT_VIEWS, SEVEN_VIEWS, UNSEEN_VIEWS, groups_of
-from dgtalker.evaluation.prior.initialization import FirstGuess
+from dgtalker.evaluation.prior.held_out import ALL_VIEWS, FIT_VIEWS, SEVEN_VIEWS, UNSEEN_VIEWS, demographic_groups
+from dgtalker.evaluation.prior.initialization import RidgeEncoder
 from dgtalker.evaluation.prior.person import psnr_inside
-from dgtalker.evaluation.prior.smoothness import walk
+from dgtalker.evaluation.prior.smoothness import measure_interpolation
 from dgtalker.head.generator import Generator, GeneratorConfig
 from dgtalker.head.template import HeadTemplate
-from dgtalker.metrics.image_loss import psnr
-from dgtalker.people.cache import PeopleCache, PeopleConfig
+from dgtalker.metrics.image_loss import tensor_psnr
+from dgtalker.people.target_cache import PeopleCache, PeopleConfig
 from dgtalker.render import render
 from dgtalker.report.cards.prior import write_card
-from dgtalker.report.contact_sheets.prior_report import choose
 from dgtalker.training.prior.linear_path import fit_linear_path
 from dgtalker.video.masks import project
 
@@ -144,11 +144,11 @@ def test_inversion_and_tuning_come_near(generator):
     truth = generator(w[None])[0]
     pictures = render(truth, cameras)[0].clamp(0, 1)
     config = FittingConfig(samples=30, invert_steps=40, tune_steps=15)
-    guess = FirstGuess.learn(generator, FIT_VIEWS, 48, config.samples, 0)
+    guess = RidgeEncoder.fit(generator, FIT_VIEWS, 48, config.samples, 0)
     found = invert(generator, pictures, cameras, config, guess)
 
     def score(splats):
-        return psnr(render(splats, cameras)[0], pictures)
+        return tensor_psnr(render(splats, cameras)[0], pictures)
 
     first = generator.w_mean + generator.w_std * guess(generator, pictures, cameras)
     assert score(generator(first[None])[0]) > score(generator(generator.w_mean[None])[0])
@@ -161,7 +161,7 @@ def test_inversion_and_tuning_come_near(generator):
     assert score(tuned) > score(inverted) + 1
     side = Camera.stack([orbit_camera(-70, 0, 48)])
     wanted = render(truth, side)[0].clamp(0, 1)
-    assert psnr(render(tuned, side)[0], wanted) > psnr(render(inverted, side)[0], wanted) + 1
+    assert tensor_psnr(render(tuned, side)[0], wanted) > tensor_psnr(render(inverted, side)[0], wanted) + 1
 
 
 def test_smooth_change(generator):
@@ -229,7 +229,7 @@ def test_geometry_error_is_in_millimetres(generator):
 
 
 def test_face_units_are_reached_by_the_linear_path(generator):
-    found = face_units(generator)
+    found = measure_face_units(generator)
     assert found["mean"]["vertex_share"] > 0.95 and found["worst"]["splat_share"] <= found["mean"]["splat_share"]
     assert found["mean"]["vertex_mm"] < 1
 
@@ -238,11 +238,11 @@ def test_walk_measures_jumps(generator, monkeypatch):
     from dgtalker.evaluation.prior import smoothness
 
     w = generator.w_mean + 0.3 * generator.w_std
-    even = walk(generator, generator.w_mean, w, 32)
+    even = measure_interpolation(generator, generator.w_mean, w, 32)
     assert 1 <= even["largest_step"] < 1.5 and even["path"] >= 0.99 and even["curvature"] < 0.5
     pictures = iter([torch.zeros(1, 8, 8, 3)] * 5 + [torch.ones(1, 8, 8, 3)] * 5)
     monkeypatch.setattr(smoothness, "render", lambda *_: (next(pictures), None))
-    jump = walk(generator, generator.w_mean, w, 32)
+    jump = measure_interpolation(generator, generator.w_mean, w, 32)
     assert jump["largest_step"] == pytest.approx(9) and jump["curvature"] > 3 and jump["path"] == pytest.approx(1)
 
 
@@ -260,13 +260,13 @@ def test_groups_of_a_person():
         assets=SimpleNamespace(skin_names=names), skin=(0, 1), skin_mix=0.2, hair=None,
         shape=SimpleNamespace(gender=0.2, age=0.6),
     )  # fmt: skip
-    found = groups_of(person)
+    found = demographic_groups(person)
     assert found["tone_and_sex"] == "dark female" and found["age"] == "middle-aged" and found["hair"] == "none"
     person.skin_mix = 0.5
-    assert groups_of(person)["tone"] == "mixed"
+    assert demographic_groups(person)["tone"] == "mixed"
 
 
 def test_sheet_shows_best_and_worst():
-    assert choose([3.0, 1.0, 2.0], 3) == [0, 2, 1] and choose([1.0], 5) == [0]
-    chosen = choose(list(range(10)), 5)
+    assert pick_best_to_worst([3.0, 1.0, 2.0], 3) == [0, 2, 1] and pick_best_to_worst([1.0], 5) == [0]
+    chosen = pick_best_to_worst(list(range(10)), 5)
     assert chosen[0] == 9 and chosen[-1] == 0

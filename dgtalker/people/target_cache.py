@@ -1,4 +1,4 @@
-"""Stage 0 of the prior: synthetic people, their UV targets and their pictures, cached one file a person and kind.
+"""The training data of the prior: UV targets and pictures of synthetic people, one file for each person and kind.
 
 Person i depends on (seed, i) alone, so a cache can be continued, or made again, and holds the same people. Held-out
 people have their own range of numbers.
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,8 +16,8 @@ from torch import Tensor
 
 from dgtalker.camera import Camera, orbit_camera
 from dgtalker.errors import UserError
-from dgtalker.head.template import HeadTemplate
 from dgtalker.people.random_expressions import sample_expression
+from dgtalker.people.source import PeopleSource
 from dgtalker.resumable import load_state, save_state
 
 HELD_OUT = 1_000_000  # numbers of held-out people start here
@@ -36,97 +34,6 @@ class PeopleConfig:
     image_size: int = 256  # side of the pictures in pixels
     expressions: int = 3  # per person, the first at rest; for the UV targets and for the pictures
     views: int = 4  # pictures of each expression
-
-
-class PeopleSource(Protocol):
-    """What the cache needs from a maker of people; `SyntheticPeople` is the real one."""
-
-    expression_names: Sequence[str]
-
-    def fingerprint(self) -> Any: ...  # JSON-able; changes with the material that people are made of
-
-    def sample(self, rng: np.random.Generator): ...
-
-    def factors(self, person) -> np.ndarray: ...  # [Zp] ~ N(0,1)
-
-    def choices(self, person) -> Sequence[tuple[int, int, float]]: ...  # see GeneratorConfig.z_choices
-
-    def shape(self, person) -> np.ndarray: ...  # [Ks] template coefficients
-
-    def texels(self, person, expression: np.ndarray) -> dict: ...  # positions [T,3], color [T,3], opacity [T]
-
-    def capture(self, person, expressions: np.ndarray, cameras: Camera) -> np.ndarray: ...  # uint8 [n,H,W,3]
-
-
-class SyntheticPeople:
-    """People of `dgtalker.people` over a MakeHuman asset folder, seen through the template's atlas.
-
-    The material is loaded when the first person is made: it takes about 12 seconds and 1 GB, which a process that only
-    reads the cache, or has others make it, does without.
-    """
-
-    def __init__(self, makehuman: str | Path, map_size: int, template: HeadTemplate | None = None):
-        self.makehuman, self.map_size, self._template = Path(makehuman), map_size, template
-        if not self.makehuman.is_dir():
-            raise UserError(f"There is no folder {self.makehuman} with MakeHuman's skins, hair and eyes.")
-
-    def __reduce__(self):  # to worker processes goes how to make it, not the loaded material
-        return SyntheticPeople, (self.makehuman, self.map_size, self._template)
-
-    @cached_property
-    def template(self) -> HeadTemplate:
-        """The head the people are made on."""
-        return self._template or HeadTemplate.load()
-
-    @cached_property
-    def _assets(self):
-        from dgtalker.people import PersonAssets
-
-        return PersonAssets(self.makehuman, self.template)
-
-    @cached_property
-    def _atlas(self):
-        return self.template.atlas(self.map_size)
-
-    @property
-    def expression_names(self) -> list[str]:
-        """Names of the 52 scores."""
-        return list(self.template.expression_names)
-
-    def fingerprint(self) -> list:
-        """Names and sizes of the asset files."""
-        files = (p for p in self.makehuman.rglob("*") if p.is_file())
-        return sorted([p.relative_to(self.makehuman).as_posix(), p.stat().st_size] for p in files)
-
-    def sample(self, rng: np.random.Generator):
-        """One random person."""
-        from dgtalker.people import sample_person
-
-        return sample_person(rng, self._assets)
-
-    def factors(self, person) -> np.ndarray:
-        """[Zp] about N(0,1)."""
-        return person.factors()
-
-    def choices(self, person) -> list[tuple[int, int, float]]:
-        """Ranges of the factors that choose one of several things, the same for everyone."""
-        return person.factor_choices()
-
-    def shape(self, person) -> np.ndarray:
-        """[Ks] template coefficients of the neutral head."""
-        return person.shape_coefficients
-
-    def texels(self, person, expression: np.ndarray) -> dict[str, np.ndarray]:
-        """positions [T,3], color [T,3], opacity [T] in the atlas."""
-        from dgtalker.people import person_texels
-
-        return person_texels(person, expression, self._atlas)
-
-    def capture(self, person, expressions: np.ndarray, cameras: Camera) -> np.ndarray:
-        """Mesh renders on white, one of `expressions` per camera."""
-        from dgtalker.people import capture
-
-        return capture(person, expressions, cameras)
 
 
 @dataclass
@@ -171,7 +78,7 @@ class Views:
 class PeopleCache:
     """Folder of people: `texels/INDEX.safetensors` and `views/INDEX.safetensors`, made on first use.
 
-    `open_people` (people_folder.py) finds the folder for a configuration; made anywhere else, mixing is up to you.
+    `cache_key.open_people` finds the folder that belongs to a configuration.
     """
 
     def __init__(
@@ -195,7 +102,7 @@ class PeopleCache:
 
     def draw_expression(self, rng: np.random.Generator) -> np.ndarray:  # -> [52] float32
         """One random expression of the kind that people are made with."""
-        return sample_any_expression(rng, self.source.expression_names, self.recorded)
+        return sample_mixed_expression(rng, self.source.expression_names, self.recorded)
 
     def expressions(self, index: int) -> Tensor:
         """[S,52] of person `index`: at rest, then random ones (held-out people: one)."""
@@ -215,7 +122,7 @@ class PeopleCache:
 
     def views(self, index: int) -> Views:
         """Pictures of person `index`, from disk or made now."""
-        path, tensors = self._stored("views", index, self._make_views, but="images")
+        path, tensors = self._stored("views", index, self._make_views, skipped="images")
         size = self.config.image_size
         cameras = Camera(tensors["world_to_camera"], tensors["intrinsics"], size, size)
         return Views(index, tensors["expressions"], tensors["expression_index"], cameras, path)
@@ -224,15 +131,15 @@ class PeopleCache:
         return self.folder / kind / f"{index:07d}.safetensors"
 
     def _stored(
-        self, kind: str, index: int, make: Callable[[int], dict[str, Tensor]], but: str = ""
+        self, kind: str, index: int, make: Callable[[int], dict[str, Tensor]], skipped: str = ""
     ) -> tuple[Path, dict[str, Tensor]]:
-        """The file of a person and what it holds `but` one; made first if it is missing or damaged."""
+        """The file of a person and its tensors without `skipped`; made first if it is missing or damaged."""
         path = self._path(kind, index)
         try:
-            return path, read_but(path, but)
+            return path, read_tensors_except(path, skipped)
         except (FileNotFoundError, UserError):
             save_state(path, make(index), {"index": index})
-            return path, read_but(path, but)
+            return path, read_tensors_except(path, skipped)
 
     def _make_texels(self, index: int) -> dict[str, Tensor]:
         person, expressions = self.person(index), self.expressions(index)
@@ -253,7 +160,7 @@ class PeopleCache:
         if index >= HELD_OUT:
             directions = [list(HELD_OUT_VIEWS)] * len(expressions)
         else:
-            directions = spread_views(self._rng(index, 2), len(expressions), self.config.views)
+            directions = sample_view_directions(self._rng(index, 2), len(expressions), self.config.views)
         rows = torch.tensor([row for row, some in enumerate(directions) for _ in some])
         size = self.config.image_size
         cameras = Camera.stack([orbit_camera(yaw, pitch, size) for some in directions for yaw, pitch in some])
@@ -266,9 +173,9 @@ class PeopleCache:
         }
 
 
-def read_but(path: Path, but: str) -> dict[str, Tensor]:
-    """Tensors of a safetensors file without the one named `but`. FileNotFoundError, or UserError if it is damaged."""
-    if not but:
+def read_tensors_except(path: Path, skipped: str) -> dict[str, Tensor]:
+    """Tensors of a safetensors file without the one named `skipped`. FileNotFoundError, or UserError if damaged."""
+    if not skipped:
         return load_state(path)[0]
     from safetensors import safe_open
 
@@ -276,21 +183,22 @@ def read_but(path: Path, but: str) -> dict[str, Tensor]:
         raise FileNotFoundError(path)
     try:
         with safe_open(str(path), framework="pt") as file:
-            return {k: file.get_tensor(k) for k in file.keys() if k != but}  # noqa: SIM118 (no mapping)
+            return {k: file.get_tensor(k) for k in file.keys() if k != skipped}  # noqa: SIM118 (no mapping)
     except Exception as error:  # safetensors has its own error class
         raise UserError(f"'{path}' is damaged.") from error
 
 
-def sample_any_expression(rng: np.random.Generator, names: Sequence[str], recorded: np.ndarray | None) -> np.ndarray:
-    """[52] float32: a frame of a real face for `REAL_SHARE` of the draws (if there are any), else a made-up one."""
+def sample_mixed_expression(rng: np.random.Generator, names: Sequence[str], recorded: np.ndarray | None) -> np.ndarray:
+    """[52] float32: a recorded expression for `REAL_SHARE` of the draws, if there are any; else a random one."""
     if recorded is not None and rng.random() < REAL_SHARE:
         return recorded[rng.integers(len(recorded))].astype(np.float32)
     return sample_expression(rng, names)
 
 
-def spread_views(rng: np.random.Generator, expressions: int, views: int) -> list[list[tuple[float, float]]]:
-    """(yaw, pitch) in degrees, `views` of each expression: one near the front, the others over yaw -90..90; pitch
-    -20..20. Each expression is seen from every side; all together cover the sides evenly.
+def sample_view_directions(rng: np.random.Generator, expressions: int, views: int) -> list[list[tuple[float, float]]]:
+    """(yaw, pitch) in degrees, `views` of each expression: one near the front, the others over yaw -90..90.
+
+    Pitch is -20..20. Each expression is seen from every side; all together cover the sides evenly.
     """
     directions = [[rng.uniform(-25, 25)] for _ in range(expressions)]
     edges = np.linspace(-90, 90, (views - 1) * expressions + 1)

@@ -12,17 +12,17 @@ from dgtalker import resumable
 from dgtalker.cli import main
 from dgtalker.errors import UserError
 from dgtalker.head.template import HeadTemplate
-from dgtalker.people import folder as people_folder
-from dgtalker.people.cache import (
+from dgtalker.people import cache_key
+from dgtalker.people.cache_key import open_people
+from dgtalker.people.generation import list_wanted_people, make_people
+from dgtalker.people.recorded_expressions import load_recorded_expressions
+from dgtalker.people.target_cache import (
     HELD_OUT,
     PeopleCache,
     PeopleConfig,
-    sample_any_expression,
-    spread_views,
+    sample_mixed_expression,
+    sample_view_directions,
 )
-from dgtalker.people.folder import open_people
-from dgtalker.people.making import make_people, wanted_people
-from dgtalker.people.recorded_expressions import recorded_expressions
 
 TEMPLATE_NAMES = HeadTemplate.load().expression_names
 CONFIG = PeopleConfig(map_size=SIZE, image_size=24)
@@ -35,7 +35,7 @@ def files(folder):
 @pytest.mark.parametrize("expressions, views", [(3, 4), (1, 9), (2, 1)])
 def test_views_cover_the_sides(expressions, views):
     rng = np.random.default_rng(0)
-    faces = spread_views(rng, expressions, views)
+    faces = sample_view_directions(rng, expressions, views)
     assert len(faces) == expressions and {len(f) for f in faces} == {views}
     every = np.array([direction for face in faces for direction in face])
     assert np.abs(every[:, 0]).max() <= 90 and np.abs(every[:, 1]).max() <= 20
@@ -46,7 +46,7 @@ def test_views_cover_the_sides(expressions, views):
 
 
 def test_workers_make_the_same_people_as_one_process(tmp_path):
-    wanted = wanted_people(14, 5, 3)
+    wanted = list_wanted_people(14, 5, 3)
     for name, workers in (("a", 1), ("b", 2)):
         make_people(PeopleCache(tmp_path / name, FakePeople(), CONFIG), wanted, workers)
     one, two = files(tmp_path / "a"), files(tmp_path / "b")
@@ -63,7 +63,7 @@ def test_workers_make_the_same_people_as_one_process(tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_stopping_keeps_people_and_the_next_run_makes_the_rest(tmp_path, workers):
-    wanted, seen = wanted_people(20, 0, 0), []
+    wanted, seen = list_wanted_people(20, 0, 0), []
     cache = PeopleCache(tmp_path, FakePeople(), CONFIG)
     with pytest.raises(resumable.TrainingStopped):
         make_people(cache, wanted, workers, lambda *now: seen.append(now), lambda: len(seen) > 3)
@@ -78,7 +78,7 @@ def test_stopping_keeps_people_and_the_next_run_makes_the_rest(tmp_path, workers
 
 def test_enough_is_enough(tmp_path):
     cache = PeopleCache(tmp_path, FakePeople(), CONFIG)
-    make_people(cache, wanted_people(20, 0, 0), 1, enough=lambda: len(files(tmp_path)) >= 4)
+    make_people(cache, list_wanted_people(20, 0, 0), 1, enough=lambda: len(files(tmp_path)) >= 4)
     assert sorted(files(tmp_path)) == [f"texels/{i:07d}.safetensors" for i in range(4)]
 
 
@@ -101,9 +101,9 @@ def test_full_disk(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(resumable, "write_atomic", full)
         with pytest.raises(UserError, match="cannot be written: No space left on device"):
-            make_people(cache, wanted_people(2, 2, 0), 1)
+            make_people(cache, list_wanted_people(2, 2, 0), 1)
     with pytest.raises(UserError, match="GB left"):
-        make_people(PeopleCache(tmp_path, FakePeople(), PeopleConfig(image_size=10**6)), wanted_people(9, 9, 0), 1)
+        make_people(PeopleCache(tmp_path, FakePeople(), PeopleConfig(image_size=10**6)), list_wanted_people(9, 9, 0), 1)
 
 
 def test_key_changes_with_all_that_people_depend_on(tmp_path, monkeypatch, caplog):
@@ -117,7 +117,7 @@ def test_key_changes_with_all_that_people_depend_on(tmp_path, monkeypatch, caplo
         patch.setattr(FakePeople, "fingerprint", lambda self: "other balls")
         keys.append(key())
     with monkeypatch.context() as patch:
-        patch.setattr(people_folder, "code_fingerprint", lambda: "other code")
+        patch.setattr(cache_key, "code_fingerprint", lambda: "other code")
         with caplog.at_level(logging.WARNING):
             keys.append(key())
     assert len(set(keys)) == len(keys) == 6
@@ -125,7 +125,7 @@ def test_key_changes_with_all_that_people_depend_on(tmp_path, monkeypatch, caplo
 
 
 def test_comments_are_no_code():
-    bare = people_folder._bare
+    bare = cache_key._without_docstrings
     assert bare('"""A."""\ndef f():\n    """B."""\n    return 1  # C\n') == bare("def f():\n    return 1")
     assert bare("def f():\n    return 1") != bare("def f():\n    return 2")
 
@@ -133,20 +133,20 @@ def test_comments_are_no_code():
 def test_a_quarter_of_the_expressions_is_recorded():
     recorded = np.random.default_rng(1).random((30, 52))
     rng = np.random.default_rng(0)
-    drawn = [sample_any_expression(rng, TEMPLATE_NAMES, recorded) for _ in range(400)]
+    drawn = [sample_mixed_expression(rng, TEMPLATE_NAMES, recorded) for _ in range(400)]
     share = np.mean([any(np.allclose(d, r) for r in recorded) for d in drawn])
     assert 0.18 < share < 0.32 and drawn[0].dtype == np.float32
 
 
 def test_recorded_expressions_are_read_once(tmp_path, shared, face_landmarker, monkeypatch):
     clips = sorted((shared / "data" / "grid_other").glob("*.mpg"))[:2]
-    assert recorded_expressions(tmp_path, TEMPLATE_NAMES) is None
-    bank = recorded_expressions(tmp_path, TEMPLATE_NAMES, clips)
+    assert load_recorded_expressions(tmp_path, TEMPLATE_NAMES) is None
+    bank = load_recorded_expressions(tmp_path, TEMPLATE_NAMES, clips)
     assert bank.shape == (48, 52) and 0 <= bank.min() and bank.max() <= 1
     assert bank[:, TEMPLATE_NAMES.index("jawOpen")].std() > 0.01
     monkeypatch.setattr("dgtalker.people.recorded_expressions._read", None)  # not called again
     for again in ((), clips):
-        assert torch.equal(recorded_expressions(tmp_path, TEMPLATE_NAMES, again), bank)
+        assert torch.equal(load_recorded_expressions(tmp_path, TEMPLATE_NAMES, again), bank)
 
 
 def test_command_makes_people_and_train_prior_reads_them(tmp_path, makehuman, monkeypatch, capsys):

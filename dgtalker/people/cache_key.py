@@ -1,7 +1,7 @@
-"""Where synthetic people are kept: one folder for many configurations, each under a key of all it depends on.
+"""Which folder a cache of synthetic people lies in: one for each configuration, named by a key of all it depends on.
 
 FOLDER/performances.safetensors        expressions of real faces, if any were given    (recorded_expressions.py)
-FOLDER/KEY/texels, FOLDER/KEY/views    the people                                      (cache.py)
+FOLDER/KEY/texels, FOLDER/KEY/views    the people                                      (target_cache.py)
 FOLDER/KEY/people.json                 what KEY stands for, to read
 """
 
@@ -17,17 +17,18 @@ from typing import Any
 
 from torch import Tensor
 
-import dgtalker
+from dgtalker.assets import PACKAGE
 from dgtalker.errors import UserError
 from dgtalker.files import write_atomic
 from dgtalker.head.generator import atlas_fingerprint, template_fingerprint
 from dgtalker.head.template import HeadTemplate
-from dgtalker.people.cache import PeopleCache, PeopleConfig, PeopleSource
+from dgtalker.people.source import PeopleSource
+from dgtalker.people.target_cache import PeopleCache, PeopleConfig
 
 log = logging.getLogger(__name__)
 
-# Everything that people and their pictures are made by. Its text is part of the key, so that people made by earlier
-# code are never taken for those of the present one, whoever forgets to count a version up.
+# The code that people and their pictures are made by. It is part of the key, so that people made by earlier code are
+# never taken for those of today.
 CODE = ("people/*.py", "camera.py", "head/template.py")
 
 
@@ -65,15 +66,14 @@ def open_people(
 
 def code_fingerprint() -> str:
     """Hash of the code that makes people, without its comments and docstrings."""
-    package = Path(dgtalker.__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(p for pattern in CODE for p in package.glob(pattern)):
-        digest.update(path.relative_to(package).as_posix().encode())
-        digest.update(_bare(path.read_text(encoding="utf-8")).encode())
+    for path in sorted(p for pattern in CODE for p in PACKAGE.glob(pattern)):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode())
+        digest.update(_without_docstrings(path.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:16]
 
 
-def _bare(source: str) -> str:
+def _without_docstrings(source: str) -> str:
     tree: Any = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

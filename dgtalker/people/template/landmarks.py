@@ -1,6 +1,6 @@
 """Places of MediaPipe's 478 face landmarks on the template, found on renders (run by maintainers only).
 
-    python -m dgtalker.people.landmarks --makehuman DIR --landmarker face_landmarker.task
+    python -m dgtalker.people.template.landmarks --makehuman DIR --landmarker face_landmarker.task
 
 Detect on textured renders of several people from several sides, cast the pixels' rays back onto the same meshes,
 average the hits as points of the mean head.
@@ -27,8 +27,6 @@ YAWS = (0, -40, -25, -10, 10, 25, 40)
 SIZE = 512
 # Iris points; MediaPipe numbers the subject's right iris 468..472 and the left 473..477.
 IRIS = {"eyeball_right": range(468, 473), "eyeball_left": range(473, 478)}
-
-
 # Inner edge of the lips: told apart only with the mouth open.
 INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 95, 88, 178, 87, 14, 317, 402, 318, 324)
 
@@ -136,7 +134,7 @@ def _symmetric(points: np.ndarray, found: np.ndarray) -> np.ndarray:
     return points
 
 
-def attach(template: HeadTemplate, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def attach_to_surface(template: HeadTemplate, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Triangle [478] (-1 where the point is NaN) and barycentric coordinates of the nearest surface points."""
     part = template.part.numpy()[template.triangles[:, 0].long().numpy()]
     vertices, triangles = template.vertices.numpy().astype(np.float64), template.triangles.numpy()
@@ -166,8 +164,8 @@ def attach(template: HeadTemplate, points: np.ndarray) -> tuple[np.ndarray, np.n
     return index, bary
 
 
-def _closest_on_triangles(p, a, b, c):
-    """Nearest points of triangles [N, 3] to p, by projection and clamping of barycentric coordinates."""
+def _closest_on_triangles(p: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points of triangles nearest to p, and their barycentric coordinates [N, 3], by projection and clamping."""
     e0, e1, d = b - a, c - a, p - a
     d00, d01, d11 = (e0 * e0).sum(1), (e0 * e1).sum(1), (e1 * e1).sum(1)
     d20, d21 = (d * e0).sum(1), (d * e1).sum(1)
@@ -179,6 +177,7 @@ def _closest_on_triangles(p, a, b, c):
 
 
 def main() -> None:
+    """Find the landmarks and write them into the template."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--makehuman", type=Path, required=True, help="folder with skins/, hair/, eyes/, teeth/")
     parser.add_argument("--landmarker", type=Path, required=True, help="face_landmarker.task")
@@ -188,7 +187,7 @@ def main() -> None:
     block_metrics()
     assets = PersonAssets(args.makehuman, HeadTemplate.load(args.template))
     points, figures = find_landmarks(assets, args.landmarker, args.people)
-    index, bary = attach(assets.template, points)
+    index, bary = attach_to_surface(assets.template, points)
     tensors = load_file(args.template)
     tensors["landmark_triangle"] = torch.from_numpy(index).int()
     tensors["landmark_bary"] = torch.from_numpy(bary).float()

@@ -1,0 +1,1 @@
+"""How maintainers make `head/template.safetensors`: `build` writes it, `landmarks` adds the face landmarks."""
