@@ -1,8 +1,9 @@
-"""Draws docs/teaser.png from the shipped identities: python docs/make_teaser.py
+"""Draws docs/teaser.webp: the shipped heads say one sentence while the camera swings round them.
 
-Top row: the last identity saying the last example, from the front. Below: the others, each from two sides.
+    python -m docs.make_teaser
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +13,38 @@ from dgtalker.camera import orbit_camera
 from dgtalker.identity import Identity, list_identities
 from dgtalker.media.audio import load_audio
 from dgtalker.performance.curves import Performance
+from dgtalker.performance.expression import ExpressionSettings
 from dgtalker.render import render_frame
 
 ROOT = Path(__file__).resolve().parent.parent
-SIZE, YAWS = 240, (-35, 50)
+SPEECH = ROOT / "examples" / "ljspeech-printing.flac"
+SIZE, YAW, PITCH, ZOOM = 288, 40, 8, 1.0  # pixels; degrees to either side and up and down
+FPS = 25
+QUALITY = 80
+MIDDLE_OF_HEAD = (0.0, 0.06, 0.0)  # decimetres; what the camera looks at
+
+
+def frames_of_head(name: str, samples: np.ndarray, phase: float) -> list[np.ndarray]:
+    """The head `name` says `samples`; the camera goes round an ellipse once, so that the picture can be looped."""
+    identity = Identity.from_pretrained(name)
+    said = Performance.from_audio(identity, samples, settings=ExpressionSettings(seed=round(100 * phase)))
+    frames = []
+    for t in range(len(said)):
+        angle = 2 * math.pi * (t / len(said) + phase)
+        camera = orbit_camera(YAW * math.sin(angle), PITCH * math.cos(angle), SIZE, ZOOM, MIDDLE_OF_HEAD)
+        frames.append(render_frame(identity.frame(said.a_exp[t], said.a_lip[t]), camera))
+    return frames
 
 
 def main() -> None:
-    identities = [Identity.from_pretrained(name) for name in list_identities()]
-    speaker, others = identities[-1], identities[:-1] or identities
-    speech = sorted((ROOT / "examples").glob("*.flac"))[-1]
-    said = Performance.from_audio(speaker, load_audio(speech))
-    moments = np.linspace(0.15, 0.6, len(YAWS) * len(others)) * len(said)
-    front = orbit_camera(size=SIZE)
-    rows = [[render_frame(speaker.frame(said.a_exp[t], said.a_lip[t]), front) for t in moments.astype(int)]]
-    rests = [other.frame(np.zeros(other.n_exp), np.zeros(other.n_lip)) for other in others]
-    rows.append([render_frame(rest, orbit_camera(yaw=yaw, pitch=5, size=SIZE)) for rest in rests for yaw in YAWS])
-    Image.fromarray(np.concatenate([np.concatenate(row, 1) for row in rows])).save(ROOT / "docs" / "teaser.png")
+    """Write the animation."""
+    samples = load_audio(SPEECH)
+    names = list(list_identities())
+    heads = [frames_of_head(name, samples, i / len(names)) for i, name in enumerate(names)]
+    frames = [Image.fromarray(np.concatenate(row, axis=1)) for row in zip(*heads, strict=True)]
+    path = ROOT / "docs" / "teaser.webp"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=1000 // FPS, loop=0, quality=QUALITY, method=4)
+    print(f"{path}: {len(frames)} frames, {path.stat().st_size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":
