@@ -17,7 +17,10 @@ from dgtalker.head.template import HeadTemplate
 class PeopleSource(Protocol):
     """What the cache needs from a maker of people; `SyntheticPeople` is the real one."""
 
-    expression_names: Sequence[str]
+    @property
+    def expression_names(self) -> Sequence[str]:
+        """Names of the 52 scores."""
+        ...
 
     def fingerprint(self) -> Any:
         """JSON-able; changes with the assets that people are made of."""
