@@ -21,7 +21,15 @@ PATHS = ("front", "spiral")
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera or a batch of them (leading dimensions)."""
+    """One camera or a batch of them (leading dimensions).
+
+    >>> import torch
+    >>> world_to_camera = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
+    >>> world_to_camera[2, 3] = 12.0  # decimetres in front of the face
+    >>> intrinsics = torch.tensor([[900.0, 0, 128], [0, 900, 128], [0, 0, 1]])
+    >>> front = dg.Camera(world_to_camera, intrinsics, 256, 256)
+    >>> path = dg.load("grid-s1").render("speech.wav", "talking.mp4", camera=front)
+    """
 
     world_to_camera: Tensor  # [..., 4, 4]
     intrinsics: Tensor  # [..., 3, 3] in pixels
@@ -115,8 +123,10 @@ def camera_path(
     zoom: float = 1.0,
     target: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> Camera:
-    """A batch [frames] of orbit cameras. "front" stands still; "spiral" winds out from the front to an ellipse
-    of `yaw` x `pitch` degrees, once round in `period` frames (100 = 4 seconds).
+    """A batch [frames] of orbit cameras.
+
+    "front" stands still; "spiral" moves from the front outwards to an ellipse of `yaw` x `pitch` degrees, one turn in
+    `period` frames (100 = 4 seconds).
 
     Raises UserError for an unknown kind.
     """

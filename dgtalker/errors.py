@@ -2,4 +2,10 @@
 
 
 class UserError(Exception):
-    """Bad input: its message says what is wrong and what to do. The command line exits with code 2."""
+    """Bad input: its message says what is wrong and what to do. The command line exits with code 2.
+
+    >>> try:
+    ...     head = dg.load("nobody")
+    ... except dg.UserError as error:
+    ...     sentence = str(error)
+    """

@@ -1,4 +1,4 @@
-"""A finished identity: baked head, anchor, bases and encoders in one folder. Everything that talks starts here."""
+"""A trained identity: baked head, anchor, bases and encoders in one folder."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ PREVIEW_FILE = "preview.png"
 CARD_FILE = "README.md"
 COEFFICIENT_SHEET_FILE = "coefficients.webp"  # what each coefficient does, in pictures
 FULL_PRECISION = ("head.mean_means",)  # half precision would move splats by a fifth of a pixel
-BYTES = tuple(f"head.basis_{name}" for name in ATTRIBUTES)  # 56 dB at 512 px against half precision, half the size
+INT8_TENSORS = tuple(f"head.basis_{name}" for name in ATTRIBUTES)  # 56 dB at 512 px against half precision
 MAX_COEFFICIENT = 20.0  # training standard deviations; more is a typing error
 
 
 class Identity:
-    """One person's head, and what turns sound into its movements.
+    """One person's head, and the encoders that turn sound into its motion.
 
     Coefficients are in training standard deviations; zero is the canonical expression: lips closed, eyes open.
     """
@@ -112,7 +112,7 @@ class Identity:
         self.head.to(device)
         return self
 
-    # -- what it is ---------------------------------------------------------------------------------------------------
+    # -- properties ---------------------------------------------------------------------------------------------------
 
     @property
     def n_exp(self) -> int:
@@ -126,18 +126,19 @@ class Identity:
 
     @property
     def exp_names(self) -> list[str]:
-        """ "exp1" .. in order of explained motion."""
+        """Names "exp1" .. of the expression coefficients, in order of explained motion."""
         return [f"exp{i + 1}" for i in range(self.n_exp)]
 
     @property
     def lip_names(self) -> list[str]:
-        """ "lip1" .. in order of explained motion."""
+        """Names "lip1" .. of the lip coefficients, in order of explained motion."""
         return [f"lip{i + 1}" for i in range(self.n_lip)]
 
     @property
     def descriptions(self) -> dict[str, dict]:
-        """What describe-identity found, {"lip3": {name, match, purity, low, high, motion_mm, opens_mm}}; {} if it never
-        ran or its record does not fit.
+        """Findings of describe-identity: {"lip3": {name, match, purity, low, high, motion_mm, opens_mm}}.
+
+        {} if it was not run or its record does not fit.
         """
         record, names = self.config.get("coefficients"), self.exp_names + self.lip_names
         groups = [record.get(group) for group in ("exp", "lip")] if isinstance(record, Mapping) else []
@@ -148,14 +149,14 @@ class Identity:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Coefficients for people, {"lip3": "lip 3 · rounding"}; the number alone where nothing is known of it."""
+        """Display names of the coefficients, {"lip3": "lip 3 · rounding"}; only "lip 3" without a description."""
         found = self.descriptions
         numbered = {name: f"{name[:3]} {name[3:]}" for name in self.exp_names + self.lip_names}
         return {name: f"{text} · {found[name]['name']}" if found else text for name, text in numbered.items()}
 
     @property
     def coefficient_sheet_path(self) -> Path | None:
-        """The strip of pictures in the folder it was loaded from, if there is one and it is described."""
+        """Contact sheet of the coefficients in the folder it was loaded from; None without one or undescribed."""
         path = self.folder / COEFFICIENT_SHEET_FILE if self.folder and self.descriptions else None
         return path if path and path.is_file() else None
 
@@ -166,7 +167,7 @@ class Identity:
 
     @property
     def title(self) -> str:
-        """Name for people."""
+        """Display name."""
         return self.config.get("title", self.name)
 
     @property
@@ -177,25 +178,27 @@ class Identity:
 
     @property
     def device(self) -> torch.device:
+        """Where the tensors are."""
+        """Where the tensors are."""
         return self.navigation.w_can.device
 
     @property
     def limits(self) -> np.ndarray:
-        """[n_exp + n_lip, 2] smallest and largest coefficient met in training."""
+        """[n_exp + n_lip, 2] smallest and largest value of each coefficient in training."""
         return self.navigation.limits.cpu().numpy()
 
-    # -- what it does -------------------------------------------------------------------------------------------------
+    # -- inference -------------------------------------------------------------------------------------------------
 
     def gaussians(self, a_exp: Tensor | np.ndarray, a_lip: Tensor | np.ndarray) -> Gaussians:
         """Splats [..., N] of a_exp [..., n_exp], a_lip [..., n_lip]. Raises UserError for NaN or a wrong count."""
         a_exp, a_lip = (torch.as_tensor(a, dtype=torch.float32, device=self.device) for a in (a_exp, a_lip))
-        self._check(a_exp, a_lip)
+        self._check_coefficients(a_exp, a_lip)
         return self.head(torch.cat([a_exp, a_lip], dim=-1))
 
     def frame(self, a_exp: np.ndarray, a_lip: np.ndarray) -> Gaussians:
         """The same for one frame on the CPU, fast: a_exp [n_exp], a_lip [n_lip] -> Gaussians [N]."""
         a_exp, a_lip = np.asarray(a_exp, np.float32), np.asarray(a_lip, np.float32)
-        self._check(a_exp, a_lip)
+        self._check_coefficients(a_exp, a_lip)
         return self.head.frame(np.concatenate([a_exp, a_lip]))
 
     def splats(self, a_exp: np.ndarray, a_lip: np.ndarray) -> Gaussians:
@@ -206,9 +209,9 @@ class Identity:
     def encode(
         self, features: np.ndarray | Tensor, blink: np.ndarray | Tensor | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Audio features [2N, D] of this identity's feature_kind, blink [N] in 0..1 (None: never) ->
-        a_exp [N, n_exp], a_lip [N, n_lip], float32.
+        """Encode sound: a_exp [N, n_exp] and a_lip [N, n_lip], float32.
 
+        features [2N, D] of this identity's feature_kind; blink [N] in 0..1 (None: open eyes).
         Raises UserError if the features are of another kind, or blink of another length.
         """
         features = torch.as_tensor(features, dtype=torch.float32, device=self.device)
@@ -230,7 +233,7 @@ class Identity:
 
     @torch.inference_mode()
     def blink_coefficients(self, blink: np.ndarray | Tensor | float) -> np.ndarray:
-        """What blink [...] in 0 (open) .. 1 (shut) adds to a_exp: [..., n_exp]; zero at 0."""
+        """The term [..., n_exp] that blink [...] in 0 (open) .. 1 (shut) adds to a_exp; zero at 0."""
         blink = torch.as_tensor(blink, dtype=torch.float32, device=self.device).clamp(0, 1)
         return self.navigation.blink(blink).cpu().numpy()
 
@@ -253,14 +256,14 @@ class Identity:
         return a_exp + self.blink_coefficients(float(settings.get("blink", 0.0))), a_lip
 
     def permute_coefficients(self, order: Tensor, signs: Tensor) -> None:
-        """Reorder coefficients and flip their signs, in place: a'[k] = signs[k] a[order[k]]; what is said stays.
+        """Reorder coefficients and flip their signs, in place: a'[k] = signs[k] a[order[k]]; pictures stay the same.
 
         order [K] int64 is a permutation within each branch (expression first, then lips), signs [K] are +-1.
         """
         self.navigation.permute_coefficients(order.to(self.device), signs.to(self.device))
         self.head.permute_coefficients(order, signs)
 
-    def _check(self, a_exp: Tensor | np.ndarray, a_lip: Tensor | np.ndarray) -> None:
+    def _check_coefficients(self, a_exp: Tensor | np.ndarray, a_lip: Tensor | np.ndarray) -> None:
         if a_exp.shape[-1:] != (self.n_exp,) or a_lip.shape[-1:] != (self.n_lip,):
             raise UserError(
                 f"'{self.name}' takes {self.n_exp} expression and {self.n_lip} lip coefficients, "
@@ -272,9 +275,9 @@ class Identity:
 
 
 def compress_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of an identity, "navigation.KEY" and "head.KEY", as its file stores them."""
-    stored = quantize_int8(tensors, [key for key in BYTES if key in tensors])
-    exact = (*FULL_PRECISION, *(f"{key}.scale" for key in BYTES))
+    """Tensors "navigation.KEY" and "head.KEY" in the precision of the file: int8 bases, fp16, float32 where needed."""
+    stored = quantize_int8(tensors, [key for key in INT8_TENSORS if key in tensors])
+    exact = (*FULL_PRECISION, *(f"{key}.scale" for key in INT8_TENSORS))
     return {k: v.half() if v.dtype == torch.float32 and k not in exact else v for k, v in stored.items()}
 
 

@@ -24,7 +24,7 @@ FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 KINDS = {"prior": "priors", "identity": "identities", "backbone": "speech"}
-OLDER_KINDS = {"trunk": "backbone"}  # what older checkpoints say
+OLDER_KINDS = {"trunk": "backbone"}  # kinds in older checkpoints
 
 # The hub repository of the checkpoints that an installed package leaves out, laid out as `checkpoints/` is.
 HUB_REPO = "dgtalker/dgtalker"
@@ -158,11 +158,14 @@ def read_weights(folder: str | Path, config: Mapping[str, Any] | None = None) ->
         raise UserError(f"'{folder}' is not a checkpoint: {WEIGHTS_FILE} is missing.") from error
     except OSError as error:
         raise UserError(f"'{path}' cannot be read: {error.strerror or error}.") from error
-    return dequantize_int8({k: v.float() if v.dtype == torch.float16 else v for k, v in tensors.items()})
+    try:
+        return dequantize_int8({k: v.float() if v.dtype == torch.float16 else v for k, v in tensors.items()})
+    except RuntimeError as error:
+        raise UserError(f"'{path}' is damaged: the int8 tensors and their scales do not fit together.") from error
 
 
 def quantize_int8(tensors: Mapping[str, Tensor], keys: Sequence[str]) -> dict[str, Tensor]:
-    """The tensors with [R,N,C] ones of `keys` as int8 and, under "KEY.scale", [R,1,C] what they are multiples of."""
+    """Quantise the [R,N,C] tensors named `keys` to int8; "KEY.scale" [R,1,C] is their step."""
     stored = dict(tensors)
     for key in keys:
         scale = (stored[key].abs().amax(1, keepdim=True) / 127).clamp_min(1e-12)
@@ -171,7 +174,7 @@ def quantize_int8(tensors: Mapping[str, Tensor], keys: Sequence[str]) -> dict[st
 
 
 def dequantize_int8(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `quantize_int8`, within half a step of the scale; tensors stored otherwise stay as they are."""
+    """The inverse of `quantize_int8`, within half a step; other tensors stay as they are."""
     scaled = {key for key in stored if f"{key}.scale" in stored}
     scales = {f"{key}.scale" for key in scaled}
     return {k: v.float() * stored[f"{k}.scale"] if k in scaled else v for k, v in stored.items() if k not in scales}

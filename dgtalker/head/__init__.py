@@ -1,1 +1,1 @@
-"""The head: template, generator (the prior) and its baked form."""
+"""The head: template, generator (the prior) and baked head. Start reading at generator.py, then baked.py."""

@@ -1,9 +1,9 @@
-"""The baked head: coefficients to splats without the generator, as blendshapes of splat attributes.
+"""The baked head: from coefficients to splats without the generator, by blendshapes of splat attributes.
 
     attributes(a) = mean + phi(a) @ weights @ basis,    phi(a) = [a, a_i a_j (i <= j)]
 
-One PCA basis per attribute. What is blended are centres, log-scales, logit-opacities, colours and axis-angle rotations
-relative to the canonical head, never the activated values. phi(0) = 0, so a = 0 is the canonical head exactly.
+One PCA basis per attribute. Blended are centres, log-scales, logit-opacities, colours and axis-angle rotations relative
+to the canonical head, never the activated values. phi(0) = 0, so a = 0 is the canonical head exactly.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class BakedHead(nn.Module):
     part: Tensor  # [N] index into HeadTemplate.part_names
 
     def __init__(self, count: int, coefficients: int, ranks: Mapping[str, int]):
-        """Empty buffers for `count` splats; `ranks` gives the PCA components of each attribute."""
+        """Zero buffers for `count` splats; `ranks` gives the number of PCA components of each attribute."""
         super().__init__()
         self.count, self.coefficients, self.ranks = count, coefficients, {name: int(ranks[name]) for name in ATTRIBUTES}
         features = coefficients + coefficients * (coefficients + 1) // 2
@@ -64,7 +64,7 @@ class BakedHead(nn.Module):
         return gaussians_from_baked(self.attributes(a), self.base_quats)
 
     def frame(self, a: np.ndarray) -> Gaussians:
-        """The same for one a [K] on the CPU without autograd: the fast path of viewport and video (about 2 ms)."""
+        """The same for one a [K] on the CPU without autograd: the fast path of viewport and video, about 2 ms."""
         assert a.shape == (self.coefficients,), f"expected [{self.coefficients}] coefficients, got {a.shape}"
         if self._arrays is None:
             self._arrays = self._prepare_arrays()
@@ -132,10 +132,10 @@ def quadratic_features_numpy(a: np.ndarray) -> np.ndarray:
 
 def gaussians_from_baked(attributes: Mapping[str, Tensor], base_quats: Tensor) -> Gaussians:
     """Activate attributes {name: [..., N, channels]}; base_quats [N, 4] are the canonical rotations."""
-    turn = axis_angle_to_quaternion(attributes["axis_angles"])
+    rotation = axis_angle_to_quaternion(attributes["axis_angles"])
     return Gaussians(
         means=attributes["means"],
-        quats=quaternion_multiply(base_quats.expand_as(turn), turn),
+        quats=quaternion_multiply(base_quats.expand_as(rotation), rotation),
         scales=attributes["log_scales"].exp(),
         opacities=attributes["logit_opacities"][..., 0].sigmoid(),
         colors=attributes["colors"],

@@ -1,10 +1,10 @@
 """The Gaussian generative prior G: latent w -> attributes of the Gaussians at the texels of the head template.
 
-    G(w) = low-rank linear path (template bases, colour and hair bases) + modulated convolutions (the rest)
+    G(w) = low-rank linear path (template bases, colour and hair bases) + modulated convolutions (residuals)
 
-w is a vector of named, whitened coordinates [shape | expression | appearance | hair], each with a standard deviation
-of about 1 over the population of training people; shape and expression act through the template's vertex bases, hence
-w is interpretable, inversion is well-conditioned and directions in w are nearly linear in the picture.
+w consists of named, whitened coordinates [shape | expression | appearance | hair], each with a standard deviation of
+about 1 over the training people. Shape and expression act through the template's vertex bases. Hence w can be
+interpreted, inversion is well conditioned, and pictures change almost linearly along directions in w.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from dgtalker.head.uv_pyramid import UVPyramid
 
 # Channels of the residual map, in this order.
 RESIDUALS = {"offset": 3, "color": 3, "log_scale": 3, "axis_angle": 3, "logit_opacity": 1}
-# How far a residual may go, per channel group; offsets have their own bounds (decimetres).
+# Bounds of the residuals; those of offsets are in GeneratorConfig.
 RESIDUAL_RANGE = {"color": 1.0, "log_scale": 1.5, "axis_angle": 1.0, "logit_opacity": 6.0}
-# The hair shell differs so much between styles that free convolutions memorise it: there the linear path leads.
+# Tighter bounds in the hair shell: it differs so much between styles that the convolutions would memorise it.
 HAIR_RANGE = {"color": 0.2, "log_scale": 0.5, "axis_angle": 0.5, "logit_opacity": 1.0}
-# Share of the expression that the convolutions see: it moves the surface, and hardly changes what is on it.
+# Scale of the expression in the convolutions' input: it moves the surface and hardly changes its attributes.
 EXPRESSION_STYLE = 0.3
-# Walls close behind the skin: splats as wide as elsewhere would show through it where the surface slants.
+# Surfaces close behind the skin: splats as wide as elsewhere would show through skin that is seen at an angle.
 INNER_PARTS = ("mouth_cavity", "eye_socket")
 
 
@@ -44,12 +44,12 @@ class GeneratorConfig:
     """Size of the generator; everything about the head itself comes from the template."""
 
     map_size: int = 128  # side of the UV map in texels
-    basis_size: int = 128  # side of the map that colour and hair bases are kept on, at most map_size
+    basis_size: int = 128  # side of the map of the colour and hair bases, at most map_size
     channels: tuple[int, ...] = (96, 96, 64, 48, 32)  # of the convolutions at 8, 16, ... map_size
     appearance_dim: int = 56  # colour components in w
     hair_dim: int = 32  # hair shell components in w
     z_dim: int = 200  # inputs of the mapping network
-    z_choices: tuple[tuple[int, int, float], ...] = ()  # z[start:stop] chooses one of several: (start, stop, sharpness)
+    z_choices: tuple[tuple[int, int, float], ...] = ()  # (start, stop, sharpness): softmax over z[start:stop]
     mapping_hidden: int = 256  # hidden units of the mapping network's residual
     max_offset: float = 0.12  # bound of a residual offset on the head, decimetres
     max_hair_offset: float = 0.08  # bound of a residual offset in the hair shell, decimetres
@@ -58,12 +58,12 @@ class GeneratorConfig:
         object.__setattr__(self, "channels", tuple(self.channels))
         object.__setattr__(self, "z_choices", tuple(tuple(choice) for choice in self.z_choices))
         if 8 * 2 ** (len(self.channels) - 1) != self.map_size:
-            raise UserError(f"A generator with {len(self.channels)} levels does not paint a {self.map_size}² map.")
+            raise UserError(f"A generator with {len(self.channels)} levels does not make a {self.map_size}² map.")
         object.__setattr__(self, "basis_size", min(self.basis_size, self.map_size))
 
     @staticmethod
     def preset(name: str, **changes) -> GeneratorConfig:
-        """ "fast": 128² map, for CPUs; "full": 256² map, for GPUs."""
+        """Presets "fast" (128² map, for CPUs) and "full" (256² map, for GPUs), with changes."""
         presets = {
             "fast": GeneratorConfig(),
             "full": GeneratorConfig(map_size=256, channels=(128, 128, 128, 96, 64, 32)),
@@ -74,10 +74,10 @@ class GeneratorConfig:
 
 
 class MappingNetwork(nn.Module):
-    """z -> w: a linear map plus a small residual network (which starts at zero).
+    """z -> w: a linear map plus a small residual network, which starts at zero.
 
-    Some coordinates of z choose between things that do not mix, such as hair styles: softmax turns a normal draw into
-    a choice, scaled like the standardised one-hot vectors of the training people.
+    Some groups of z stand for discrete choices, such as the hair style: softmax makes normal samples nearly one-hot,
+    standardised like the factors of the training people.
     """
 
     def __init__(self, z_dim: int, w_dim: int, hidden: int, choices: Sequence[tuple[int, int, float]] = ()):
@@ -90,7 +90,7 @@ class MappingNetwork(nn.Module):
             nn.init.zeros_(parameter)
 
     def apply_choices(self, z: Tensor) -> Tensor:  # [...,Z] -> [...,Z]
-        """Z with its choices made."""
+        """Z with the groups of `choices` made nearly one-hot and standardised."""
         z = z.clone()
         for start, stop, sharpness in self.choices:
             share = (sharpness * z[..., start:stop]).softmax(-1)
@@ -99,12 +99,14 @@ class MappingNetwork(nn.Module):
         return z
 
     def forward(self, z: Tensor) -> Tensor:  # [B,Z] -> [B,W]
+        """Map normal samples z to latents w."""
+        """Map normal samples z to latents w."""
         z = self.apply_choices(z)
         return self.linear(z) + self.residual(z)
 
 
 class Generator(nn.Module):
-    """Paints Gaussian attributes into the UV map of the head template.
+    """Generates the attributes of one Gaussian for every texel in the UV map of the head template.
 
     Attributes:
         w_mean, w_std: [W] population statistics; w_mean is at rest (neutral expression).
@@ -185,8 +187,9 @@ class Generator(nn.Module):
     # ---- latents ----
 
     def truncate(self, w: Tensor, psi: float = 0.7) -> Tensor:  # [...,W] -> [...,W]
-        """Pull w towards the mean head at rest: psi = 1 leaves it, 0 gives the mean. Hair stays: the mean of all styles
-        is none.
+        """StyleGAN's truncation towards the mean head at rest: psi = 1 changes nothing, 0 gives the mean.
+
+        Hair is not truncated: the mean over hair styles is no style.
         """
         out = self.w_mean + psi * (w - self.w_mean)
         out[..., self.slices["hair"]] = w[..., self.slices["hair"]]
@@ -204,7 +207,8 @@ class Generator(nn.Module):
         """Template coefficients -> w, with everything not given at the mean.
 
         Args:
-            shape: [..., Ks] in standard deviations. expression: [..., 52] ARKit scores (0..1).
+            shape: [..., Ks] in standard deviations.
+            expression: [..., 52] ARKit scores (0..1).
         """
         given = shape if shape is not None else expression
         leading = given.shape[:-1] if given is not None else ()
@@ -238,18 +242,19 @@ class Generator(nn.Module):
         """Raw attributes, the ones that may be blended linearly (baking).
 
         Args:
-            w: [B, W]. styles: [B, L, W] for the L sizes of the convolutions in w's place (layered.py).
+            w: [B, W].
+            return_residuals: also return "residual_<name>" of `residuals`, for regularisation.
+            styles: [B, L, W], what the L resolutions of the convolutions take instead of w (see w_plus.py).
 
         Returns:
-            means [B,N,3]; log_scales [B,N,3]; axis_angles [B,N,3], the turn since rest in the rest frame's own axes;
-            rest_quats [N,4], constant; logit_opacities [B,N]; colors [B,N,3] (nominally 0..1, not clamped). With
-            `return_residuals` also "residual_<name>" of `residuals`, for regularisers.
+            means [B,N,3]; log_scales [B,N,3]; axis_angles [B,N,3], rotation since rest in the rest frame's own axes;
+            rest_quats [N,4], constant; logit_opacities [B,N]; colors [B,N,3] (nominally 0..1, not clamped).
         """
         if w.ndim != 2 or w.shape[1] != self.w_dim:
             raise ValueError(f"w must be [B, {self.w_dim}], not {tuple(w.shape)}")
         residual = self.residuals(w if styles is None else styles)
         vertices = self.vertices(w)
-        frames, turned, stretch = self.surface.frames(vertices)
+        frames, surface_rotation, stretch = self.surface.frames(vertices)
 
         hair = self.uv_pyramid.upsample(
             torch.tensordot(w[:, self.slices["hair"]], self.hair_basis, 1), "hair"
@@ -259,12 +264,14 @@ class Generator(nn.Module):
             1, self.hair_texels, hair[..., 3]
         )
         appearance = self.uv_pyramid.upsample(torch.tensordot(w[:, self.slices["appearance"]], self.color_basis, 1))
-        turn = quaternion_multiply(turned, axis_angle_to_quaternion(self.axis_angle_mean + residual["axis_angle"]))
+        rotation = quaternion_multiply(
+            surface_rotation, axis_angle_to_quaternion(self.axis_angle_mean + residual["axis_angle"])
+        )
         stretch = F.pad(stretch.index_add(1, self.hair_texels, hair[..., 4:]), (0, 1))  # nothing along the normal
         out = {
             "means": self.surface.positions(vertices) + (frames @ offset[..., None])[..., 0],
             "log_scales": self.log_scale_mean + residual["log_scale"] + stretch,
-            "axis_angles": quaternion_to_axis_angle(turn),
+            "axis_angles": quaternion_to_axis_angle(rotation),
             "rest_quats": self.rest_quats,
             "logit_opacities": opacity,
             "colors": self.color_mean + appearance + residual["color"],
@@ -275,7 +282,7 @@ class Generator(nn.Module):
 
     @staticmethod
     def gaussians_from_attributes(attributes: dict[str, Tensor]) -> Gaussians:
-        """Activate raw attributes (see `attributes`); shared with baking."""
+        """Gaussians from raw attributes (see `attributes`)."""
         quats = quaternion_multiply(
             attributes["rest_quats"].expand(*attributes["axis_angles"].shape[:-1], 4),
             axis_angle_to_quaternion(attributes["axis_angles"]),
@@ -295,7 +302,7 @@ class Generator(nn.Module):
     # ---- checkpoints ----
 
     def save_pretrained(self, folder: str | Path, half: bool = True, **extra) -> Path:
-        """Write config.json and model.safetensors (fp16 unless told otherwise); `extra` is added to the config."""
+        """Write config.json and model.safetensors (fp16 if `half`); `extra` is added to the config."""
         config = {
             "generator": asdict(self.config),
             "template": template_fingerprint(self.template),
@@ -308,7 +315,7 @@ class Generator(nn.Module):
     def from_pretrained(
         cls, name_or_path: str | Path, revision: str | None = None, template: HeadTemplate | None = None
     ) -> Generator:
-        """Load by shipped name, folder or hub repository; UserError if there is none or it is damaged."""
+        """Load a shipped name, a folder or a hub repository. Raises UserError if there is none or it is damaged."""
         folder = pretrained.find_checkpoint(name_or_path, "prior", revision)
         config = pretrained.read_config(folder, "prior")
         template = template or HeadTemplate.load()
@@ -325,7 +332,7 @@ class Generator(nn.Module):
 
 
 def template_fingerprint(template: HeadTemplate) -> str:
-    """Short hash of what w's geometry depends on; stored with every prior."""
+    """Short hash of the vertex bases that w acts through; stored with every prior."""
     digest = hashlib.sha256()
     for value in (template.vertices, template.shape_basis, template.expression_basis):
         digest.update(value.detach().cpu().to(torch.float16).contiguous().numpy().tobytes())
@@ -334,17 +341,18 @@ def template_fingerprint(template: HeadTemplate) -> str:
 
 
 def atlas_fingerprint(template: HeadTemplate, map_size: int) -> str:
-    """Short hash of where each Gaussian sits in the UV map and on the surface."""
+    """Short hash of each Gaussian's position in the UV map and on the surface."""
     atlas = template.atlas(map_size)
     place = torch.cat([atlas.texel_rowcol.long(), atlas.texel_triangle.long()[:, None]], 1).to(torch.int32)
     return hashlib.sha256(place.contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
 def texel_steps(rowcol: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
-    """Neighbours in the map, one step right, left, down and up: index [4,N] and whether there is one [4,N].
+    """Neighbours in the UV map to the right, left, below and above: their index [4,N] and whether there is one [4,N].
 
     Args:
-        rowcol: [N,2] place of each texel in the map. part: [N]; charts of different parts never touch.
+        rowcol: [N,2] row and column of each texel.
+        part: [N] part index; texels of different parts are not neighbours.
     """
     size = int(rowcol.max()) + 2
     table = torch.full((size, size), -1, dtype=torch.long)
@@ -365,16 +373,19 @@ def footprint_log_scales(
     cover: float = 0.7,
     thin: float = 0.25,
 ) -> Tensor:  # [N,3]
-    """Log standard deviations that let neighbouring texels overlap without holes: `cover` x the distance to the next
-    texel along t and b, `thin` x the smaller one along the normal.
+    """Log standard deviations with which neighbouring texels overlap without holes.
 
     Args:
-        positions: [N,3]. frames: [N,3,3]. steps: from `texel_steps`. seen: [N] bool, texels that count as neighbours
-            (default all).
+        positions: [N,3].
+        frames: [N,3,3], columns t, b, n.
+        steps: from `texel_steps`.
+        seen: [N] bool, texels that count as neighbours (default all).
+        cover: standard deviation along t and b, relative to the distance to the next texel.
+        thin: standard deviation along the normal, relative to the smaller of the other two distances.
     """
     other, there = steps
     gap = positions[other] - positions  # [4,N,3]
-    there = there & (gap.square().sum(-1) < 0.3**2)  # a longer step jumps to another chart
+    there = there & (gap.square().sum(-1) < 0.3**2)  # farther texels belong to another chart
     if seen is not None:
         there = there & seen[other]
     along = (frames[None, :, :, :2] * gap[..., None]).sum(-2).abs() * there[..., None]  # [4,N,2]
@@ -386,6 +397,6 @@ def footprint_log_scales(
         squares += torch.where(count > 0, mean, typical / 2**0.5).square()
     extent = squares.sqrt().clamp(0.004, 0.12) * cover
     smaller = extent.min(-1, keepdim=True).values
-    # A sliver is useless: keep the in-plane axes within a factor of three.
+    # Keep the in-plane axes within a factor of three.
     extent = torch.maximum(extent, extent.max(-1, keepdim=True).values / 3)
     return torch.cat([extent, smaller * thin], -1).log()

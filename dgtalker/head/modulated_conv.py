@@ -1,4 +1,4 @@
-"""StyleGAN2's modulated convolutions (Karras et al. 2020), painting a UV map of residual attributes.
+"""StyleGAN2's modulated convolutions (Karras et al. 2020), which make the UV map of residual attributes.
 
 Modulation scales the input channels and demodulation the output channels, which equals StyleGAN2's modulated
 weights for a batch but keeps one shared weight, so that no grouped convolution is needed.
@@ -26,6 +26,8 @@ class ModulatedConv(nn.Module):
         self.padding = kernel // 2
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:  # [B,Ci,H,H], [B,W] -> [B,Co,H,H]
+        """Modulate, convolve, demodulate, add the bias and apply leaky ReLU."""
+        """Modulate, convolve, demodulate, add the bias and apply leaky ReLU."""
         style = self.style(w)  # [B,Ci]
         energy = self.weight.square().sum((2, 3))  # [Co,Ci]
         demodulate = torch.rsqrt(style.square() @ energy.T * self.gain**2 + 1e-8) * self.gain  # [B,Co]
@@ -34,7 +36,7 @@ class ModulatedConv(nn.Module):
 
 
 class SynthesisNetwork(nn.Module):
-    """Learned constant 8x8, then one doubling per entry of `channels`, to `out_channels` maps that start at zero."""
+    """From a learned 8x8 constant, doubled once per further entry of `channels`, to maps that are zero at first."""
 
     def __init__(self, w_dim: int, channels: tuple[int, ...], out_channels: int, base_size: int = 8):
         super().__init__()
@@ -47,7 +49,8 @@ class SynthesisNetwork(nn.Module):
             nn.init.zeros_(parameter)
         self.size = base_size * 2 ** (len(channels) - 1)
 
-    def forward(self, w: Tensor) -> Tensor:  # [B,W], or [B,L,W]: a style for each size -> [B,out_channels,size,size]
+    def forward(self, w: Tensor) -> Tensor:  # [B,W] or [B,L,W] -> [B,out_channels,size,size]
+        """Maps of latents w, or of L styles, one per resolution."""
         first, *styles = w.unbind(1) if w.ndim == 3 else [w] * (len(self.up) + 1)
         x = self.first(self.constant.expand(len(w), -1, -1, -1), first)
         for level, (up, style) in enumerate(zip(self.up, styles, strict=True)):

@@ -20,7 +20,7 @@ def axis_angle_to_quaternion(axis_angle: Tensor) -> Tensor:  # [...,3] -> [...,4
 
 
 def quaternion_to_axis_angle(q: Tensor) -> Tensor:  # [...,4] -> [...,3]
-    """Logarithm of unit quaternions, the turn of at most pi; smooth at the identity."""
+    """Logarithm of unit quaternions: angles of at most pi; smooth at the identity."""
     q = torch.where(q[..., :1] < 0, -q, q)
     sine = (q[..., 1:].square().sum(-1, keepdim=True) + 1e-12).sqrt()
     return q[..., 1:] * (2.0 * torch.atan2(sine, q[..., :1]) / sine)
@@ -29,8 +29,8 @@ def quaternion_to_axis_angle(q: Tensor) -> Tensor:  # [...,4] -> [...,3]
 def matrix_to_quaternion(m: Tensor, exact: bool = False) -> Tensor:  # [...,3,3] -> [...,4]
     """Rotation matrices to unit quaternions.
 
-    By default the one-branch formula, which is meant for turns well below pi (a surface since rest) and is cheap and
-    finite everywhere; `exact` picks the best conditioned of the four branches.
+    By default the formula of one branch: cheap, finite everywhere, accurate for angles well below pi (a surface since
+    rest). `exact` picks the best conditioned of the four branches.
     """
     diagonal = m.diagonal(dim1=-2, dim2=-1)
     xx, yy, zz = diagonal.unbind(-1)

@@ -1,4 +1,4 @@
-"""What the identity stages ask about splats: which region they belong to, what cameras see of them, rigid motion."""
+"""Functions on splats that training and analysis share: face regions, visibility, rigid motion."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from dgtalker.camera import Camera
 from dgtalker.gaussians import Gaussians
 from dgtalker.head.generator import Generator
 from dgtalker.head.rotations import axis_angle_to_quaternion, quaternion_multiply
+from dgtalker.head.w_plus import WPlusGenerator
 
 Renderer = Callable[[Gaussians, Camera], tuple[Tensor, Tensor]]
 
 
-def region_weights(generator: Generator) -> tuple[Tensor, Tensor]:
+def region_weights(generator: Generator | WPlusGenerator) -> tuple[Tensor, Tensor]:
     """Membership of every splat in the upper and the lower face, [N] each, in [0, 1]: the template's at its texel."""
     surface, template = generator.surface, generator.template
 
@@ -27,9 +28,9 @@ def region_weights(generator: Generator) -> tuple[Tensor, Tensor]:
 
 
 def measure_visibility(gaussians: Gaussians, cameras: Camera, render: Renderer) -> Tensor:
-    """How much of the pictures each splat paints: blending weights summed over pixels, mean over cameras, [N].
+    """Blending weight of each splat summed over pixels, mean over cameras, [N].
 
-    The sum of a picture that is linear in the colours has just these weights as its gradient.
+    A picture is linear in the colours, so the weights are the gradient of the sum of its pixels by the colours.
     """
     colors = torch.zeros_like(gaussians.colors).requires_grad_()
     splats = Gaussians(gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, colors)
@@ -40,10 +41,10 @@ def measure_visibility(gaussians: Gaussians, cameras: Camera, render: Renderer) 
 
 def apply_pose(gaussians: Gaussians, pose: Tensor) -> Gaussians:
     """Rigid motion of splats [N]: pose [6] = rotation vector (radians) and translation (dm), about the world origin."""
-    turn = axis_angle_to_quaternion(pose[:3])
+    rotation = axis_angle_to_quaternion(pose[:3])
     return Gaussians(
-        rotate_points(gaussians.means, turn) + pose[3:],
-        quaternion_multiply(turn.expand_as(gaussians.quats), gaussians.quats),
+        rotate_points(gaussians.means, rotation) + pose[3:],
+        quaternion_multiply(rotation.expand_as(gaussians.quats), gaussians.quats),
         gaussians.scales,
         gaussians.opacities,
         gaussians.colors,
@@ -51,7 +52,7 @@ def apply_pose(gaussians: Gaussians, pose: Tensor) -> Gaussians:
 
 
 def rotate_points(points: Tensor, quaternion: Tensor) -> Tensor:
-    """Points [N, 3] turned by one unit quaternion [4]."""
+    """Rotate points [N, 3] by one unit quaternion [4]."""
     vector = quaternion[1:].expand_as(points)
     cross = 2 * torch.linalg.cross(vector, points)
     return points + quaternion[0] * cross + torch.linalg.cross(vector, cross)

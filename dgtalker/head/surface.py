@@ -1,4 +1,4 @@
-"""The template's surface under deformation: texel positions, rotations and stretches from moved vertices."""
+"""The template's surface under deformation: texel positions, rotations and stretches from vertices."""
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +8,10 @@ from dgtalker.head.rotations import matrix_to_quaternion
 
 
 class TexelSurface(nn.Module):
-    """Carries texels along with the deforming template (buffers only; nothing is stored in checkpoints).
+    """Moves texels with the deforming template. Nothing of it is stored in checkpoints.
 
-    Every triangle has a tangent frame (t, b, n) whose t follows "upwards along the surface" on the mean head, so that
-    the frame varies smoothly over the head; the deformed triangle's edges turn and stretch it.
+    Every triangle has a tangent frame (t, b, n). On the mean head t points up along the surface, so that frames vary
+    smoothly over the head; the edges of the deformed triangle rotate and stretch it.
     """
 
     triangles: Tensor  # [F, 3], only those that carry texels
@@ -57,7 +57,7 @@ class TexelSurface(nn.Module):
         return corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0]
 
     def _frames(self, vertices: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames [B,F,3,3] and the lengths [B,F,2] of the carried tangent and of the triangle across it."""
+        """Frames [B,F,3,3], and lengths [B,F,2] of the deformed tangent and of the triangle across it."""
         edge1, edge2 = self._edges(vertices)
         tangent = self.alpha_beta[:, :1] * edge1 + self.alpha_beta[:, 1:] * edge2
         normal = torch.linalg.cross(edge1, edge2)
@@ -68,18 +68,21 @@ class TexelSurface(nn.Module):
         return torch.stack([t, b, n], -1), torch.cat([length, area / length], -1).clamp_min(1e-5)
 
     def positions(self, vertices: Tensor) -> Tensor:  # [B,V,3] -> [B,T,3]
+        """Position of each texel."""
+        """Position of each texel."""
         corners = vertices[:, self.texel_corners.reshape(-1)].unflatten(1, (-1, 3))
         return (corners * self.texel_bary[:, :, None]).sum(2)
 
     def frames(self, vertices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Per texel: frames [B,T,3,3], quaternions [B,T,4] of the turn since rest (in the rest frame's own axes),
-        and log-stretches [B,T,2] along t and b since rest.
+        """Per texel: frame [B,T,3,3], rotation since rest [B,T,4] and log-stretch [B,T,2] along t and b since rest.
+
+        Rotations are quaternions in the rest frame's own axes.
         """
         frames, lengths = self._frames(vertices)
-        turned = matrix_to_quaternion(self.rest_frames.mT @ frames)
+        rotation = matrix_to_quaternion(self.rest_frames.mT @ frames)
         stretch = (lengths.log() - self.rest_log_lengths).clamp(-1.5, 1.2)
         at = self.texel_triangle
-        return frames[:, at], turned[:, at], stretch[:, at]
+        return frames[:, at], rotation[:, at], stretch[:, at]
 
     def rest_quaternions(self) -> Tensor:  # [T,4]
         """Rotation of each texel's frame on the mean head."""

@@ -1,4 +1,4 @@
-"""Orthogonal blendshapes: B_exp and B_lip as slices of one QR factor: no direction is shared between branches."""
+"""Orthogonal blendshapes: B_exp and B_lip are slices of one Q factor, so that the branches share no direction."""
 
 from __future__ import annotations
 
@@ -17,8 +17,14 @@ class OrthogonalBlendshapes(nn.Module):
     scales: Tensor  # [n_exp + n_lip]
 
     def __init__(self, latent: int, n_exp: int, n_lip: int, bases: str = "joint"):
-        """`latent` dimensions of w. bases: one of BASES; all but "joint" are ablations, the branches may overlap, and
-        with "none" directions are neither of unit length nor orthogonal inside a branch.
+        """Random directions.
+
+        Args:
+            latent: dimensions of w.
+            n_exp: expression directions.
+            n_lip: lip directions.
+            bases: one of BASES. All but "joint" are ablations: the branches may overlap, and with "none" directions are
+                neither of unit length nor orthogonal inside a branch.
         """
         super().__init__()
         assert n_exp + n_lip <= latent, f"{n_exp} + {n_lip} orthogonal directions do not fit into {latent} dimensions"

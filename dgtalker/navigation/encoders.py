@@ -1,4 +1,4 @@
-"""From audio features and the blink signal to coefficients."""
+"""Encoders: from audio features and the blink signal to coefficients."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ class EncoderConfig:
 
 
 class SmoothedOutput(nn.Module):
-    """What encoders end in: a line to K coefficients, and learned smoothing of those over 8 frames."""
+    """Output layers of the audio encoders: linear to K coefficients, then learned smoothing over 8 frames."""
 
     def __init__(self, reach: int):
-        """reach: frames to each side that the channels before the line have seen."""
+        """reach: frames to each side that the channels before the linear layer depend on."""
         super().__init__()
         self.look_ahead = reach + _AFTER  # frames
         self.look_behind = reach + _BEFORE
 
     def build_output(self, hidden: int, outputs: int) -> None:
+        """Add the output layers. Encoders call it after their own layers, which keeps the order of random draws."""
+        """Add the output layers. Encoders call it after their own layers, which keeps the order of random draws."""
         self.head = nn.Conv1d(hidden, outputs, 1)
         self.attention = nn.Conv1d(outputs, SMOOTHING_FRAMES, 5, padding=2)
         nn.init.zeros_(self.attention.weight)
@@ -74,7 +76,7 @@ class AudioEncoder(SmoothedOutput):
 class BackboneEncoder(SmoothedOutput):
     """Raw audio features at 50 Hz -> speech backbone -> K coefficients at 25 Hz, smoothed over 8 frames.
 
-    The backbone knows what lips do; one mixing layer, seeing +-2 frames more, learns how this identity does it.
+    The backbone is trained on many speakers; one mixing layer, with +-2 frames more, adapts it to this identity.
     """
 
     def __init__(self, backbone: BackboneConfig, hidden: int, dropout: float, outputs: int):
@@ -85,7 +87,7 @@ class BackboneEncoder(SmoothedOutput):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features [B, 2N, D] as they were extracted -> coefficients [B, N, K]."""
+        """Raw features [B, 2N, D], not normalised -> coefficients [B, N, K]."""
         x = torch.cat(self.backbone(features), dim=-1).mT
         x = F.leaky_relu(self.mix(self.dropout(x)), 0.1)
         return self.smooth(self.head(self.dropout(x))).mT
@@ -97,7 +99,7 @@ class BackboneEncoder(SmoothedOutput):
 
 
 class BlinkEncoder(nn.Module):
-    """Blink signal -> expression coefficients: a line and a parabola, so zero at blink 0 whatever was learned."""
+    """Blink signal -> expression coefficients: linear and quadratic terms without a constant, so zero at blink 0."""
 
     def __init__(self, outputs: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Masked cross-view supervision: what makes the two branches mean different parts of the face.
+"""Masked cross-view supervision: it makes the two branches control different parts of the face.
 
 Frame i gives the expression and its upper face, frame j the lips and its lower face; one set of splats must satisfy
 both pictures. With j != i the lip code is independent of the upper target, so L_up can only fall if B_lip stops
@@ -25,9 +25,9 @@ GeneratorFunction = Callable[[Tensor], Gaussians]
 class CrossViewConfig:
     """The variants of masked cross-view supervision; the defaults are the method, the rest are its ablations.
 
-    One basis for everything is p_swap=0 with masks=False: both branches then see one and the same loss of one picture,
-    and, the blink's curve having two dimensions, [B_exp B_lip] reaches whatever a single basis of as many directions
-    driven by sound and blink would. Which directions are called lips means nothing then.
+    A single basis is p_swap=0 with masks=False: both branches then have the same loss of the same picture, and, the
+    blink's curve being two-dimensional, [B_exp B_lip] spans what a single basis of as many directions driven by sound
+    and blink would. Which directions are called lips has no meaning then.
     """
 
     p_swap: float = 0.5  # probability that the lips come from another frame
@@ -41,7 +41,7 @@ class CrossViewConfig:
 
 @dataclass(frozen=True)
 class View:
-    """One training frame with the sound around it."""
+    """One training frame with its window of sound."""
 
     features: Tensor  # [2F, D] window of audio features
     blink: Tensor  # [F] in [0, 1]
@@ -99,8 +99,8 @@ def linear_cross_view_loss(
 
     a_exp, a_lip [B, F, K] of runs of frames; target_exp (of frames i), target_lip (of frames j) [B, F, W]: their fitted
     w - w_can, whitened. response: factors R_up, R_low [r, W] such that |R_up x|^2 is the squared change of the upper
-    face under the whitened step x. `velocity` weighs the same for differences in time (EDTalk). swapped [B] bool: whose
-    lips come from other frames; only routing "swapped" asks.
+    face under the whitened step x. velocity: weight of the same loss on differences in time (EDTalk). swapped [B] bool:
+    rows whose lips come from other frames; needed by routing "swapped" only.
     """
     b_exp, b_lip = navigation.blendshapes()
     step_exp, step_lip = a_exp @ b_exp.T, a_lip @ b_lip.T

@@ -20,7 +20,7 @@ from dgtalker.navigation.blendshapes import BASES, OrthogonalBlendshapes
 from dgtalker.navigation.encoders import EncoderConfig, ExpressionEncoder, LipEncoder
 from dgtalker.navigation.speech_backbone import BackboneConfig
 
-RANGE_MARGIN = 1.3  # encoders may leave the training range of a coefficient by this factor, noise must not go further
+RANGE_MARGIN = 1.3  # encoders may exceed the training range of a coefficient by this factor
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class NavigationConfig:
 
     @staticmethod
     def from_dict(values: Mapping) -> NavigationConfig:
-        """From config.json, also with the keys of older versions (`joint_qr`, `trunk`). Raises TypeError for unknown names."""
+        """From config.json, also with older keys (`joint_qr`, `trunk`). Raises TypeError for unknown ones."""
         values = dict(values)
         if "trunk" in values:
             values["backbone"] = values.pop("trunk")
@@ -60,7 +60,7 @@ class NavigationConfig:
 
 
 class Navigation(nn.Module):
-    """Anchor, both bases and both encoders of one identity. The generator stays outside, frozen."""
+    """Anchor, bases and encoders of one identity. The generator is not part of it."""
 
     w_can: Tensor  # [W] the anchor
     w_scale: Tensor  # [W] standard deviation of each dimension of w (OTAvatar's scaling)
@@ -167,8 +167,8 @@ class Navigation(nn.Module):
         self.unit.fill_(1.0)
         self.blendshapes.scales.fill_(1.0)
         self.rotate_coefficients(exp, lip)
-        turned = -limits.flip(-1)
-        self.set_units(unit, torch.where(signs[:, None] < 0, turned, limits))
+        flipped = -limits.flip(-1)
+        self.set_units(unit, torch.where(signs[:, None] < 0, flipped, limits))
         self.blendshapes.scales.copy_(scales)
 
     @torch.no_grad()

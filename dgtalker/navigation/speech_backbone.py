@@ -1,9 +1,9 @@
-"""The speech backbone: from audio features to what any speaker's lips do, trained once on many voices.
+"""The speech backbone: from audio features to lip motion of any speaker, trained once on many voices.
 
     features [2N, D] -> hidden sequence [N, H] -> articulation [N, C]
 
-An identity's lip encoder starts from it (see encoders.BackboneEncoder) and keeps its own adapted copy of the weights.
-Frame n sees `reach` frames to each side: the backbone's look-ahead, beside that of the features themselves.
+An identity's lip encoder starts from it (encoders.BackboneEncoder) and keeps its own adapted copy of the weights.
+Frame n depends on `reach` frames to each side, beside the look-ahead of the features themselves.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class BackboneConfig:
 
 
 class SpeechBackbone(nn.Module):
-    """Temporal convolutions over the features' states, and a line from them to the lips."""
+    """Temporal convolutions over audio features, and a linear layer to articulation curves."""
 
     feature_mean: Tensor  # [D]
     feature_std: Tensor  # [D]
@@ -63,7 +63,7 @@ class SpeechBackbone(nn.Module):
         self.register_buffer("feature_std", torch.ones(config.feature_dim))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw features [B, 2N, D] -> hidden [B, N, H], articulation [B, N, C] in standard deviations of the films."""
+        """Raw features [B, 2N, D] -> hidden [B, N, H], articulation [B, N, C] in training standard deviations."""
         features = (features - self.feature_mean) / self.feature_std
         x = self.dropout(F.leaky_relu(self.squeeze(self.dropout(features).mT), 0.1))
         x = F.leaky_relu(self.to_frames(x), 0.1)
@@ -79,11 +79,11 @@ class SpeechBackbone(nn.Module):
 
 
 def load_backbone(source: str | Path, revision: str | None = None) -> SpeechBackbone:
-    """A backbone by shipped name, folder or hub repository; in eval mode. UserError: none, or damaged."""
+    """Load a shipped name, a folder or a hub repository, in eval mode. Raises UserError: there is none, or damaged."""
     folder = find_checkpoint(source, kind=KIND, revision=revision)
     config = read_config(folder, KIND)
     try:
-        backbone = SpeechBackbone(BackboneConfig(**(config.get("backbone") or config["trunk"])))  # its older word
+        backbone = SpeechBackbone(BackboneConfig(**(config.get("backbone") or config["trunk"])))  # older checkpoints
     except (KeyError, TypeError, ValueError, RuntimeError, MemoryError) as error:
         raise UserError(f"'{folder}' is damaged: its config.json lacks or garbles {error}.") from error
     load_into(backbone, read_weights(folder, config), folder)
@@ -91,7 +91,7 @@ def load_backbone(source: str | Path, revision: str | None = None) -> SpeechBack
 
 
 def attribution(folder: str | Path) -> str:
-    """Licence and credit of the material, to be repeated by whatever contains the backbone; "" if there is none."""
+    """Credit for the training data, repeated by every identity that contains the backbone; "" if there is none."""
     training = read_config(folder, KIND).get("training")
     credit = training.get("attribution", "") if isinstance(training, dict) else ""
     return f"Speech backbone: {credit}" if credit else ""

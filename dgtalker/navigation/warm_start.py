@@ -1,4 +1,4 @@
-"""Where navigation starts: bases and coefficients that solve the linearised problem, before any image is rendered."""
+"""Initialisation of navigation: bases that solve the linearised problem in closed form, before images are rendered."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dgtalker.navigation.blendshapes import OrthogonalBlendshapes, orthonormalis
 
 @dataclass(frozen=True)
 class Response:
-    """How upper and lower face answer to whitened steps x from w_can: squared changes x^T M x.
+    """Squared change x^T M x of the upper and the lower face under whitened steps x from w_can.
 
-    Scaled so that the deviations that occur change each region by 1 on average.
+    Normalised so that the training deviations change each region by 1 on average.
     """
 
     upper: Tensor  # M_up [W, W]
@@ -22,12 +22,12 @@ class Response:
 
     @staticmethod
     def normalised(upper: Tensor, lower: Tensor, deviations: Tensor) -> Response:
-        """From unscaled matrices and the deviations [T, W] that occur."""
+        """From matrices of any scale and the training deviations [T, W]."""
         moment = deviations.T @ deviations / len(deviations)
         return Response(*(m / (m * moment).sum().clamp_min(1e-12) for m in (upper, lower)))
 
     def unmasked(self) -> Response:
-        """The whole face in place of each region: what supervision without masks sees."""
+        """The response of the whole face for both regions, as in supervision without masks."""
         both = (self.upper + self.lower) / 2
         return Response(both, both)
 
@@ -36,7 +36,7 @@ class Response:
         return _square_root(self.upper), _square_root(self.lower)
 
     def metric(self, ridge: float = 1e-3) -> Tensor:
-        """M_up + M_low + a little of everything: steps that change nothing shall not become large."""
+        """M_up + M_low + a ridge, so that steps which change nothing do not become large."""
         both = self.upper + self.lower
         return both + ridge * both.diagonal().mean() * torch.eye(len(both)).to(both)
 
@@ -47,7 +47,7 @@ def _square_root(matrix: Tensor) -> Tensor:
 
 
 def projection_matrices(response: Response, directions: Tensor, n_exp: int) -> tuple[Tensor, Tensor]:
-    """Maps P_exp [n_exp, W], P_lip [n_lip, W] from a deviation to its best coefficients along directions [W, K].
+    """Least-squares matrices P_exp [n_exp, W], P_lip [n_lip, W]: deviation -> coefficients along directions [W, K].
 
     a_exp minimises |B_exp a - d|^2 in the upper plus |B_exp a|^2 in the lower face; a_lip the other way round.
     """
@@ -59,18 +59,19 @@ def projection_matrices(response: Response, directions: Tensor, n_exp: int) -> t
 
 
 def principal_directions(response: Response, deviations: Tensor, count: int, seed: int = 0) -> Tensor:
-    """Orthonormal directions [W, count] that explain the most of the whole face's motion in deviations [T, W], turned
-    at random among themselves: a start that knows of no regions, and favours none of the branches.
+    """Orthonormal directions [W, count] that explain most of the whole face's motion in deviations [T, W].
+
+    Rotated at random among themselves: an initialisation without regions that favours neither branch.
     """
     moment = deviations.T @ deviations / len(deviations)
     both = response.upper + response.lower
     best = _leading_directions(response, both @ moment @ both, count)
-    turn = torch.randn(count, count, generator=torch.Generator().manual_seed(seed))
-    return orthonormalise_columns(best) @ orthonormalise_columns(turn).to(best)
+    mixing = torch.randn(count, count, generator=torch.Generator().manual_seed(seed))
+    return orthonormalise_columns(best) @ orthonormalise_columns(mixing).to(best)
 
 
 def _leading_directions(response: Response, explained: Tensor, count: int) -> Tensor:
-    """Unit directions [W, count] that maximise what they explain (x^T `explained` x) of the change x^T metric x."""
+    """Unit directions x [W, count] that maximise x^T explained x / x^T metric x (generalised eigenvectors)."""
     values, vectors = torch.linalg.eigh(response.metric())
     whiten = vectors @ (values.clamp_min(1e-12).rsqrt()[:, None] * vectors.T)
     best = torch.linalg.eigh(whiten @ explained @ whiten).eigenvectors.flip(1)[:, :count]
@@ -80,9 +81,9 @@ def _leading_directions(response: Response, explained: Tensor, count: int) -> Te
 def initial_directions(
     response: Response, deviations: Tensor, n_exp: int, n_lip: int, bases: str = "joint", steps: int = 300
 ) -> Tensor:
-    """Orthonormal directions [W, n_exp + n_lip] for deviations [T, W]: the most of each region's motion explained, the
-    least of the other's caused.
+    """Orthonormal directions [W, n_exp + n_lip] for deviations [T, W].
 
+    Each branch explains as much motion of its own region as possible and causes as little as possible in the other.
     Without orthogonality between the branches this is a generalised eigenproblem; its solution is orthogonalised and
     then improved by gradient steps on the same objective. Minimising over the coefficients in closed form, as in
     `projection_matrices`, leaves a function of the directions alone.

@@ -1,7 +1,10 @@
-"""Rendering: one door, `render`, over three backends with the semantics of gsplat's `rasterization`.
+"""Rendering: `render` over three backends with the semantics of gsplat's `rasterization`.
 
-reference  dense PyTorch, slow, the truth          cpu  compiled with numba, forward and backward, all cores
-gsplat     CUDA, where tensors are on a GPU        `render_frame` is the forward-only shortcut for viewport and video.
+reference  dense PyTorch, slow; the other backends are tested against it (reference.py)
+cpu        compiled with numba, forward and backward, on all cores (cpu.py)
+gsplat     CUDA, for tensors on a GPU (gsplat_backend.py)
+
+`render_frame` is the forward-only fast path of viewport and video. Splats are blended in cpu_raster.py.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ def render(
     dtype = torch.float64 if gaussians.means.dtype == torch.float64 and backend == "reference" else torch.float32
     background = torch.as_tensor(background, dtype=dtype, device=device)
     if background.ndim == 1 and len(background) not in (0, channels) and bool((background == background[0]).all()):
-        background = background[0]  # a grey is a grey in any number of channels
+        background = background[0]  # one value for all channels
     if background.ndim > 1 or (background.ndim == 1 and len(background) != channels):
         raise ValueError(f"background has {background.numel()} values, but colours have {channels} channels.")
     means, quats, scales, opacities, colors = (

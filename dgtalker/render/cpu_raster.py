@@ -27,16 +27,16 @@ from dgtalker.render.cpu_projection import (
 from dgtalker.render.parallel import jit, next_chunk
 from dgtalker.render.simd import (
     any_lane,
-    both,
     lane_numbers,
     load,
+    mask_and,
     maximum,
     minimum,
     power_of_two,
     select,
     splat,
     store,
-    total,
+    sum_lanes,
     truncate,
 )
 
@@ -235,7 +235,7 @@ def rasterize_backward(
                 store(state, row, select(live, after, zeros))
                 store(state, row + 8, to_come)
                 # dL/d log alpha; a clamped alpha has no gradient
-                w = select(both(live, raw <= MAX_ALPHA), light - to_come * (alpha / (one - alpha)), zeros)
+                w = select(mask_and(live, raw <= MAX_ALPHA), light - to_come * (alpha / (one - alpha)), zeros)
                 sum_w += w
                 sum_wy += w * dy
                 sum_wyy += w * (dy * dy)
@@ -246,16 +246,16 @@ def rasterize_backward(
                     alive[y - top] = False
                     rows_alive -= 1
             out = pair_gradients[tile_slots[place]]
-            out[0] += total(sum_w)
-            out[1] += total(sum_w * dx)
-            out[2] += total(sum_wy)
-            out[3] += total(sum_w * dx * dx)
-            out[4] += total(sum_wy * dx)
-            out[5] += total(sum_wyy)
-            out[6 + 3 * group] = total(sum_0)
+            out[0] += sum_lanes(sum_w)
+            out[1] += sum_lanes(sum_w * dx)
+            out[2] += sum_lanes(sum_wy)
+            out[3] += sum_lanes(sum_w * dx * dx)
+            out[4] += sum_lanes(sum_wy * dx)
+            out[5] += sum_lanes(sum_wyy)
+            out[6 + 3 * group] = sum_lanes(sum_0)
             if channels > 1:
-                out[7 + 3 * group] = total(sum_1)
+                out[7 + 3 * group] = sum_lanes(sum_1)
             if channels > 2:
-                out[8 + 3 * group] = total(sum_2)
+                out[8 + 3 * group] = sum_lanes(sum_2)
             if rows_alive == 0:
                 break

@@ -1,5 +1,7 @@
-"""CUDA backend: gsplat (Ye et al. 2024). Importing this module imports nothing heavy and compiles nothing;
-the first call may compile gsplat's kernels, which takes minutes and needs the CUDA toolkit.
+"""CUDA backend: gsplat (Ye et al. 2024).
+
+Importing this module neither imports gsplat nor compiles anything. The first call may compile gsplat's kernels, which
+takes minutes and needs the CUDA toolkit.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ def render_gsplat(
         from gsplat import rasterization  # ty: ignore[import-not-found] (optional package)
     except ImportError as error:
         raise UserError("The gsplat backend needs the package gsplat: pip install gsplat.") from error
-    # Gaussians that are not finite must not be drawn, nor reach the kernels.
+    # Values that are not finite must not reach the kernels: such Gaussians become transparent.
     attributes = torch.cat([means, quats, scales, opacities[:, None], colors], dim=-1)
     is_finite = attributes.isfinite().all(dim=-1)
     means, quats, scales, colors = (

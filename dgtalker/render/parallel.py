@@ -1,6 +1,6 @@
 """Running one compiled loop on all cores: cached compilation, an atomic counter, and a small thread pool.
 
-Kernels are plain functions that release the interpreter lock and take chunks off a shared counter until none is left.
+Kernels are functions that release the interpreter lock and take chunks from a shared counter until none is left.
 Unlike numba's own `prange` this needs no threading layer (whose fallback aborts the process when two threads, such
 as two users of the app, render at once), balances the load even when other programs use the cores, and compiles faster.
 """
@@ -25,8 +25,8 @@ FAST = {"contract", "reassoc", "arcp", "nsz"}
 
 
 @cache
-def _sources_stamp() -> str:
-    """Changes whenever a source file of this folder does."""
+def _sources_hash() -> str:
+    """Hash of the source files of this folder."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
@@ -34,12 +34,10 @@ def _sources_stamp() -> str:
 
 
 def jit(function: FunctionType) -> Callable:
-    """numba.njit for kernels; cached on disk where a writable place exists (package folder, user cache,
-    NUMBA_CACHE_DIR).
-    """
-    # numba renews a cached function when its own file changes, not when one that it takes constants or helpers from
-    # does; the stamp in the name makes it part of the cache's key.
-    function.__qualname__ += "_" + _sources_stamp()
+    """numba.njit for kernels, cached on disk where a folder can be written (package, user cache, NUMBA_CACHE_DIR)."""
+    # numba recompiles a cached function when its own file changes, but not when an imported constant or helper does;
+    # the hash of all sources in the name makes them part of the cache's key.
+    function.__qualname__ += "_" + _sources_hash()
     try:
         return numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")(function)
     except RuntimeError:  # numba found no folder that it can write
@@ -91,7 +89,7 @@ def _pool(process: int) -> ThreadPoolExecutor:
 
 
 def run(kernel: Callable, *arguments, chunks: int) -> None:
-    """Call kernel(counter, *arguments) on the calling thread and on pool threads; each takes chunks off the counter.
+    """Call kernel(counter, *arguments) on the calling thread and on pool threads; each takes chunks from the counter.
 
     A pool thread that has not begun when the caller has finished is not waited for.
     """

@@ -1,4 +1,4 @@
-"""The truth: 3D Gaussian splatting in a page of plain PyTorch, every Gaussian at every pixel.
+"""The reference: 3D Gaussian splatting in a page of plain PyTorch, every Gaussian at every pixel.
 
 Semantics of gsplat's `rasterization` (rasterize_mode "classic"): EWA projection (Zwicker et al. 2002) with a low-pass
 of `eps2d` pixels^2, alpha clamped to 0.999 and dropped below 1/255, front-to-back compositing by the depth of the

@@ -132,7 +132,7 @@ def any_lane(typing_context, mask):
 
 
 @intrinsic
-def total(typing_context, value):
+def sum_lanes(typing_context, value):
     """Sum of the eight lanes (pairwise)."""
 
     def generate(context, builder, signature, arguments):
@@ -233,7 +233,7 @@ def _greater(left, right):
 
 
 @intrinsic
-def both(typing_context, left, right):
+def mask_and(typing_context, left, right):
     """Per lane: left and right."""
 
     def generate(context, builder, signature, arguments):

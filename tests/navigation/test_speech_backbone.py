@@ -8,11 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fakes.identity import fake_head, make_fake_identity
+from safetensors.torch import load_file
 
 from dgtalker.errors import UserError
 from dgtalker.identity import Identity
 from dgtalker.navigation.model import Navigation, NavigationConfig
 from dgtalker.navigation.speech_backbone import BackboneConfig, SpeechBackbone, attribution, load_backbone
+from dgtalker.pretrained import WEIGHTS_FILE, write_checkpoint
 
 BACKBONE = BackboneConfig("log-mel", 80, ("aperture", "width"), hidden=8, dropout=0.0)
 
@@ -85,13 +87,32 @@ def test_a_broken_backbone_is_one_sentence(saved, spoil):
 
 
 def test_an_identity_carries_its_own_copy_of_the_backbone(tmp_path):
-    made = Identity("trunked", with_backbone(), fake_head(), {"feature_kind": "log-mel"})
-    folder = made.save_pretrained(tmp_path / "trunked")
+    made = Identity("speaker", with_backbone(), fake_head(), {"feature_kind": "log-mel"})
+    folder = made.save_pretrained(tmp_path / "speaker")
     loaded = Identity.from_pretrained(folder)
     assert loaded.navigation.config.backbone == BACKBONE
     features = np.random.default_rng(0).normal(size=(40, 80)).astype(np.float32)
     for a, b in zip(made.encode(features), loaded.encode(features), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-2)
+
+
+def test_checkpoints_that_call_the_backbone_a_trunk_still_load(saved, tmp_path):
+    backbone, folder = saved
+    edit(folder, lambda config: config.update(kind="trunk", trunk=config.pop("backbone")))
+    torch.testing.assert_close(load_backbone(folder).lips.weight, backbone.lips.weight, atol=1e-3, rtol=0)
+    assert "CC0, nobody" in attribution(folder)
+
+    made = Identity("speaker", with_backbone(), fake_head(), {"feature_kind": "log-mel"})
+    older = made.save_pretrained(tmp_path / "speaker")
+    tensors = {k.replace(".audio.backbone.", ".audio.trunk."): v for k, v in load_file(older / WEIGHTS_FILE).items()}
+    assert any(".audio.trunk." in key for key in tensors)
+    config = json.loads((older / "config.json").read_text())
+    config["navigation"]["trunk"] = config["navigation"].pop("backbone")
+    write_checkpoint(older, "identity", config, tensors, half=False)
+    loaded = Identity.from_pretrained(older)
+    assert loaded.navigation.config == made.navigation.config
+    for key, value in made.navigation.state_dict().items():
+        torch.testing.assert_close(loaded.navigation.state_dict()[key], value, atol=1e-3, rtol=1e-3)
 
 
 def test_without_a_backbone_lips_are_what_they_always_were(tmp_path):

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import dgtalker
-from dgtalker.render.benchmark import benchmark_render
 
 ROOT = Path(dgtalker.__file__).parents[1]
 
@@ -42,9 +41,3 @@ def test_cache_folder_can_be_chosen(tmp_path):
     script.write_text(code)
     python(f"import runpy; runpy.run_path({str(script)!r})", NUMBA_CACHE_DIR=str(tmp_path / "cache"))
     assert list((tmp_path / "cache").rglob("*.nbi"))
-
-
-def test_benchmark_reports_milliseconds():
-    timing = benchmark_render(2000, 64, seconds=0.05)
-    assert timing.gaussians == 2000 and timing.size == 64
-    assert 0 < timing.frame_ms < 1000 and timing.forward_backward_ms > timing.forward_ms * 0.5
