@@ -97,7 +97,6 @@ def test_installed_wheel_makes_a_video_in_another_folder(installed, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (ROOT / "dgtalker" / "api.py").is_file(), reason="no Python API yet")
 def test_installed_wheel_has_the_python_api(installed, tmp_path):
     program = """
 import dgtalker as dg, pathlib
