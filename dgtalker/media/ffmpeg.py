@@ -34,10 +34,11 @@ _SIGNATURES = (
     (0, b"MAC ", "ape"),
     (0, b"TTA", "tta"),
     (0, b"DSD ", "dsf"),
-    *(
-        (8, kind, demuxer)
-        for kind, demuxer in ((b"WAVE", "wav"), (b"AVI ", "avi"), (b"AIFF", "aiff"), (b"AIFC", "aiff"))
-    ),
+    (8, b"WAVE", "wav"),
+    (8, b"AVI ", "avi"),
+    (8, b"AIFF", "aiff"),
+    (8, b"AIFC", "aiff"),
+    (8, b"8SVX", "iff"),
     *((4, box, "mov") for box in b"ftyp styp moov moof mdat sidx free skip wide pnot".split()),
 )
 # Streams without a signature at a fixed place: ffmpeg finds out which of these it is.

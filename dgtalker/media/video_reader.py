@@ -24,9 +24,9 @@ def read_video(path: str | Path, fps: float = FPS) -> Iterator[np.ndarray]:
 def decode_frames(
     path: str | Path, width: int, height: int, fps: float = FPS, filters: str = "", before_input: Sequence[str] = ()
 ) -> Iterator[np.ndarray]:
-    """Frames uint8 [H, W, 3] RGB at `fps` (the frame shown at each instant), after ffmpeg's `filters`, each ended by a comma.
+    """Frames uint8 [H, W, 3] RGB at `fps`: the frame shown at each instant.
 
-    width, height: of the result. Raises UserError if there are more frames than the size of the file allows.
+    width, height: of the result. filters: ffmpeg's, each ended by a comma. Raises UserError if there are more frames than the size of the file allows.
     """
     size = width * height * 3
     most = plausible_seconds(path, VIDEO_BYTES_PER_SECOND) * fps

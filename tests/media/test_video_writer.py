@@ -6,13 +6,13 @@ import subprocess
 import numpy as np
 import pytest
 import soundfile
-from dgtalker.media.probe import probe
-from dgtalker.media.video_reader import read_video
-from dgtalker.media.video_writer import VideoWriter
 
 from dgtalker.errors import UserError
 from dgtalker.media.audio import load_audio
 from dgtalker.media.ffmpeg import ffmpeg_exe
+from dgtalker.media.probe import probe
+from dgtalker.media.video_reader import read_video
+from dgtalker.media.video_writer import VideoWriter
 
 
 def frames_of(count: int, height: int = 64, width: int = 96):
