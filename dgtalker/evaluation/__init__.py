@@ -1,4 +1,4 @@
-"""How good is an identity on clips that it never saw? Start reading at evaluate.py."""
+"""Measure identities on held-out clips (evaluate.py), priors on held-out people (prior) and speech backbones."""
 
 from dgtalker.evaluation.evaluate import EvaluationConfig, evaluate
 

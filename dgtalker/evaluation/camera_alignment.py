@@ -1,8 +1,8 @@
 """Align a rendered head with the real frame on the upper face only.
 
-Cameras of unseen frames come from landmarks alone and tremble by a pixel, which pixel figures punish more than a wrong
-mouth. Here a picture-plane similarity (shift, scale, roll) is found by Gauss-Newton on the luminance under the upper
-mask (Lucas and Kanade 1981), and becomes part of the camera. The mouth is never looked at.
+Cameras of held-out frames come from landmarks alone and jitter by a pixel, which costs more PSNR than a wrong mouth.
+Here an image-plane similarity (shift, scale, roll) is found by Gauss-Newton on the luminance under the upper mask
+(Lucas and Kanade 1981), and becomes part of the camera. The mouth is never used.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from dgtalker.camera import Camera
 
 ROUNDS = 3
-MAX_SHIFT = 3.0  # pixels a round; more means that the solution ran away
-BLUR = 1.0  # pixels; widens the reach of the gradient
+MAX_SHIFT = 3.0  # pixels a round; a larger one has diverged
+BLUR = 1.0  # pixels; lets the gradient reach further
 
 
-def refine_camera(draw: Callable[[Camera], np.ndarray], camera: Camera, real: np.ndarray, mask: np.ndarray) -> Camera:
-    """The camera moved in its picture plane so that `draw(camera)` meets `real` under `mask`.
+def refine_camera(render: Callable[[Camera], np.ndarray], camera: Camera, real: np.ndarray, mask: np.ndarray) -> Camera:
+    """Move the camera in its image plane so that `render(camera)` matches `real` under `mask`.
 
-    draw(camera) -> uint8 [H,W,3]; camera single; real uint8 [H,W,3]; mask [H,W] in [0,1], the upper face.
+    render(camera) -> uint8 [H,W,3]; camera single; real uint8 [H,W,3]; mask [H,W] in [0,1], the upper face.
     The best of the tried cameras is returned, so the alignment error never rises.
     """
     target = _blur(luminance(real))
     best, best_error = camera, np.inf
     for _ in range(ROUNDS + 1):
-        picture = _blur(luminance(draw(camera)))
+        picture = _blur(luminance(render(camera)))
         error = float((mask * (picture - target) ** 2).sum())
         if error >= best_error:
             break
@@ -44,9 +44,13 @@ def refine_camera(draw: Callable[[Camera], np.ndarray], camera: Camera, real: np
     return best
 
 
-def similarity_step(picture: np.ndarray, target: np.ndarray, mask: np.ndarray):
-    """One Gauss-Newton step: (scale, roll, centre [2], shift [2]) carrying picture's pixels x onto target's at
-    centre + scale * R(roll) @ (x - centre) + shift, or None if the region has too little texture."""
+def similarity_step(
+    picture: np.ndarray, target: np.ndarray, mask: np.ndarray
+) -> tuple[float, float, np.ndarray, np.ndarray] | None:
+    """One Gauss-Newton step: (scale, roll, centre [2], shift [2]), or None if the region has too little texture.
+
+    It moves picture's pixels x onto target's at centre + scale * R(roll) @ (x - centre) + shift.
+    """
     rows, columns = np.nonzero(mask > 0.05)
     if len(rows) < 100:
         return None
@@ -68,7 +72,7 @@ def similarity_step(picture: np.ndarray, target: np.ndarray, mask: np.ndarray):
 
 
 def _moved(camera: Camera, scale: float, roll: float, centre: np.ndarray, shift: np.ndarray) -> Camera:
-    """Shift and scale go to the intrinsics, roll to a turn about the optical axis (square pixels assumed)."""
+    """Put shift and scale into the intrinsics, roll into a turn about the optical axis (square pixels assumed)."""
     import torch
 
     c, s = np.cos(roll), np.sin(roll)

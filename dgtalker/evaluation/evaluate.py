@@ -2,14 +2,15 @@
 
     features, blink -> E_exp, E_lip -> coefficients -> splats -> rendered through the data set's cameras -> compared
 
-Settings, each in a file of its own: self-driven (the clip's own sound and blinks), the same after an optional alignment
-of each frame's camera on the upper face, swapped between clips, from aside against true pictures where there are any,
-driven by voices never heard where there are any, and the baselines: the canonical head, never moving, and variants of
-the identity's navigation where an ablation trained them. Beside them leakage, blink, silence and diversity.
+Each block of the report has a file of its own: self_driven (the clip's own sound and blinks, optionally after aligning
+each frame's camera on the upper face), leakage, landmark_leakage, swap, blink, silence, diversity, side_views (against
+ground truth, if given), other_voices (if given) and baselines: the canonical head, which never moves, and variants of
+the navigation that an ablation trained, if given.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,30 +21,29 @@ import numpy as np
 
 from dgtalker.errors import UserError
 from dgtalker.evaluation.attached_landmarks import attach_landmarks
-from dgtalker.evaluation.baselines import BASELINES, NO_FOLDER, find_baselines, measure_variant
+from dgtalker.evaluation.baselines import BASELINES, NO_BASELINES, find_baselines, measure_variant
 from dgtalker.evaluation.blink import measure_blink
+from dgtalker.evaluation.context import EvaluationContext, ReadLandmarks, render_clip
 from dgtalker.evaluation.diversity import measure_diversity
 from dgtalker.evaluation.fixed_view import FixedView
 from dgtalker.evaluation.ground_truth import GroundTruth
-from dgtalker.evaluation.held_out import FaceReading, HeldOut, draw, render_clip
 from dgtalker.evaluation.landmark_leakage import measure_landmark_leakage
-from dgtalker.evaluation.leakage import measure_leakage, sample_states
+from dgtalker.evaluation.leakage import measure_leakage, sample_face_states
 from dgtalker.evaluation.other_voices import HEADLINES, OtherVoicesConfig, find_recordings, measure_other_voices
-from dgtalker.evaluation.provenance import dataset_hash, identity_hash
-from dgtalker.evaluation.self_driven import compare, summarise
+from dgtalker.evaluation.self_driven import compare_frames, summarise_clips
 from dgtalker.evaluation.side_views import measure_views
 from dgtalker.evaluation.silence import measure_silence
 from dgtalker.evaluation.swap import measure_swap
+from dgtalker.report.contact_sheets.grid import save_rows
 from dgtalker.report.figures import Curves, ReportFigures, Strip, evenly_spaced
 
 if TYPE_CHECKING:
     from dgtalker.identity import Identity
     from dgtalker.video.dataset import Clip, Dataset
 
-__all__ = ["EvaluationConfig", "draw", "evaluate"]
 SHEET_COLUMNS = 12
 STRIP_COLUMNS = 8
-STRIPS = 3  # clips whose frames are exhibited
+STRIPS = 3  # clips whose frames are shown
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class EvaluationConfig:
     clips: int = 20  # at most so many clips, spread over the data set
     face_landmarker: str | Path | None = None  # MediaPipe model; found automatically if None
     refine_cameras: bool = False  # also report figures after aligning each camera on the upper face
-    truth: Path | None = None  # folder of true pictures from aside, beside the films of a synthetic person
-    voices: tuple[Path, ...] = ()  # folders of other people's recordings
+    truth: Path | None = None  # folder with true side views beside the films of a synthetic person
+    voices: tuple[Path, ...] = ()  # folders of recordings of other people
     baselines: Path | None = None  # folder of variants that ablate wrote
-    sheets: Path | None = None  # folder for contact sheets of real and rendered frames, and lips at the voices' phones
-    seed: int = 0  # of the states leakage is measured around
+    sheets: Path | None = None  # folder for contact sheets of real and rendered frames, and of lips at the phones
+    seed: int = 0  # of the states that leakage is measured around
 
 
 def evaluate(
@@ -65,35 +65,44 @@ def evaluate(
     dataset: Dataset,
     config: EvaluationConfig | None = None,
     progress: Callable[[int, int, str], None] | None = None,
-    faces: FaceReading | None = None,
+    read_landmarks: ReadLandmarks | None = None,
     report_figures: ReportFigures | None = None,
 ) -> dict:
     """The report that `dgtalker evaluate --json` prints.
 
-    `faces` reads landmarks; None: MediaPipe. `exhibits` is filled with strips of frames and curves for a page. Raises
-    UserError if the data set does not fit the identity, or MediaPipe or its model is missing.
+    Args:
+        identity: what is measured.
+        dataset: clips that it was not trained on.
+        config: what to measure.
+        progress: called with (done, total, message); may raise to stop.
+        read_landmarks: None: MediaPipe.
+        report_figures: filled with strips of frames and curves for a page.
+
+    Raises:
+        UserError: the data set does not fit the identity, a given folder is missing or empty, or MediaPipe or its model
+            is missing.
     """
     config = config or EvaluationConfig()
-    if faces is None:
-        from dgtalker.evaluation.face_reader import FaceReader
+    if read_landmarks is None:
+        from dgtalker.evaluation.landmark_reader import LandmarkReader
 
-        with FaceReader(config.face_landmarker) as reader:
+        with LandmarkReader(config.face_landmarker) as reader:
             return evaluate(identity, dataset, config, progress, reader, report_figures)
     started = time.perf_counter()
     if config.clips < 1:
         raise UserError(f"At least one clip must be evaluated, not {config.clips}.")
     if config.truth and not Path(config.truth).is_dir():
         raise UserError(f"The folder of true pictures {config.truth} does not exist.")
-    strips = config.sheets and Path(config.sheets, "phones")
-    unheard = OtherVoicesConfig(face_landmarker=config.face_landmarker, seed=config.seed, strips=strips)
-    if config.voices:  # what is wrong with them is said before the work
-        find_recordings(config.voices, unheard.recordings)
+    sheets = config.sheets and Path(config.sheets, "phones")
+    voices_config = OtherVoicesConfig(face_landmarker=config.face_landmarker, seed=config.seed, sheets=sheets)
+    if config.voices:  # report problems with them before the work
+        find_recordings(config.voices, voices_config.recordings)
     variants = find_baselines(Path(config.baselines)) if config.baselines else {}
     picks = np.unique(np.linspace(0, len(dataset) - 1, min(config.clips, len(dataset))).round().astype(int))
     clips = [dataset.clip(int(i)) for i in picks]
-    held = HeldOut.of(identity, dataset, clips, faces, report_figures or ReportFigures())
-    other = ("leakage", "swap", "blink and silence", "diversity", "views", "voices")
-    done, steps = 0, len(clips) + len(other) + len(variants) * (len(clips) + 2)
+    context = EvaluationContext.from_clips(identity, dataset, clips, read_landmarks, report_figures or ReportFigures())
+    blocks_besides = 6
+    done, steps = 0, len(clips) + blocks_besides + len(variants) * (len(clips) + 2)
 
     def begin(message: str) -> None:
         nonlocal done
@@ -106,34 +115,36 @@ def evaluate(
     rows, truths = {name: [] for name in settings}, {}
     for clip in clips:
         begin(f"clip {clip.name}")
-        truths[clip.name] = GroundTruth.of(clip, faces)
-        for name, row in _compare_clip(held, clip, truths[clip.name], settings, config.sheets).items():
+        truths[clip.name] = GroundTruth.from_clip(clip, read_landmarks)
+        for name, row in _compare_clip(context, clip, truths[clip.name], settings, config.sheets).items():
             rows[name].append(row)
-    blocks = {name: summarise(rows[name], truths.values()) for name in settings}
+    blocks = {name: summarise_clips(rows[name], truths.values()) for name in settings}
 
     begin("leakage")
-    attached = attach_landmarks(identity, faces)
-    states, cameras = sample_states(held, config.seed)
-    leaks = measure_leakage(held, states, cameras)
-    landmark_leaks = measure_landmark_leakage(held, states, cameras, attached)
+    attached = attach_landmarks(identity, read_landmarks)
+    states, cameras = sample_face_states(context, config.seed)
+    leaks = measure_leakage(context, states, cameras)
+    landmark_leaks = measure_landmark_leakage(context, states, cameras, attached)
     begin("swap")
-    swap = measure_swap(held)
+    swap = measure_swap(context)
     begin("blink and silence")
-    fixed_view = FixedView.of(held)
-    blink, silence = measure_blink(held, fixed_view), measure_silence(held, fixed_view)
+    fixed_view = FixedView.from_clips(context)
+    blink, silence = measure_blink(context, fixed_view), measure_silence(context, fixed_view)
     begin("diversity")
-    diversity = measure_diversity(held, fixed_view, attached)
+    diversity = measure_diversity(context, fixed_view, attached)
     begin("views")
-    views = measure_views(held, Path(config.truth) if config.truth else None)
+    views = measure_views(context, Path(config.truth) if config.truth else None)
     begin("voices")
     if config.voices:
-        unseen = measure_other_voices(identity, config.voices, unheard, faces=faces, report_figures=held.report_figures)
+        unseen = measure_other_voices(
+            identity, config.voices, voices_config, read_landmarks=read_landmarks, report_figures=context.report_figures
+        )
     else:
         unseen = {**dict.fromkeys(HEADLINES), "reason": "no recordings of other people were given: --voices DIR"}
-    missing = f"{config.baselines} has no variant of this name" if config.baselines else NO_FOLDER
+    missing = f"{config.baselines} has no variant of this name" if config.baselines else NO_BASELINES
     baselines = {"static": blocks["static"]} | {name: {"reason": missing} for name in BASELINES}
     for name, variant in variants.items():
-        beside = HeldOut.of(variant, dataset, clips, faces, ReportFigures())
+        beside = EvaluationContext.from_clips(variant, dataset, clips, read_landmarks, ReportFigures())
         baselines[name] = measure_variant(beside, truths, config.seed, lambda what, name=name: begin(f"{name}: {what}"))
     begin("done")
 
@@ -164,24 +175,29 @@ def evaluate(
 
 
 def _compare_clip(
-    held: HeldOut, clip: Clip, truth: GroundTruth, settings: list[str], sheets: Path | None
+    context: EvaluationContext, clip: Clip, truth: GroundTruth, settings: list[str], sheets: Path | None
 ) -> dict[str, dict]:
-    """Figures of one clip in each of the settings."""
+    """Metrics of one clip in each of the settings."""
     real, rows = list(clip.images.numpy()), {}
     for name in settings:
         moving, refined = name.startswith("self_driven"), name.endswith("_refined")
-        a_exp, a_lip = held.codes[clip.name] if moving else (np.zeros_like(a) for a in held.codes[clip.name])
-        made = render_clip(held.identity, clip, a_exp, a_lip, refined)
-        rows[name] = compare(clip.name, real, made, truth.landmarks, held.faces(made), truth.phones)
+        a_exp, a_lip = (
+            context.coefficients[clip.name] if moving else (np.zeros_like(a) for a in context.coefficients[clip.name])
+        )
+        made = render_clip(context.identity, clip, a_exp, a_lip, refined)
+        rows[name] = compare_frames(clip.name, real, made, truth.landmarks, context.read_landmarks(made), truth.phones)
         if name == "self_driven":
             if sheets:
-                _write_sheet(sheets / f"{clip.name}.jpg", real, made)
-            if len(held.report_figures.strips.get("self_driven", [])) < STRIPS:
-                _show(held.report_figures, clip.name, real, made, rows[name])
+                picks = evenly_spaced(len(real), SHEET_COLUMNS)
+                save_rows(
+                    sheets / f"{clip.name}.jpg", [[frames[i] for i in picks] for frames in (real, made)], quality=88
+                )
+            if len(context.report_figures.strips.get("self_driven", [])) < STRIPS:
+                _add_figures(context.report_figures, clip.name, real, made, rows[name])
     return rows
 
 
-def _show(report_figures: ReportFigures, name: str, real: list, made: list, row: dict) -> None:
+def _add_figures(report_figures: ReportFigures, name: str, real: list, made: list, row: dict) -> None:
     picks = evenly_spaced(len(real), STRIP_COLUMNS)
     report_figures.add(
         "self_driven",
@@ -196,11 +212,20 @@ def _show(report_figures: ReportFigures, name: str, real: list, made: list, row:
     )
 
 
-def _write_sheet(path: Path, real: list[np.ndarray], made: list[np.ndarray]) -> None:
-    """Real frames above, rendered ones below."""
-    from PIL import Image
+def identity_hash(identity: Identity) -> str:
+    """sha256 of the identity's tensors."""
+    digest = hashlib.sha256()
+    for module in (identity.navigation, identity.head):
+        for name, value in sorted(module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
-    picks = evenly_spaced(len(real), SHEET_COLUMNS)
-    sheet = np.concatenate([np.concatenate([frames[i] for i in picks], axis=1) for frames in (real, made)], axis=0)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet).save(path, quality=88)
+
+def dataset_hash(clips: list[Clip]) -> str:
+    """sha256 of the clips' frames."""
+    digest = hashlib.sha256()
+    for clip in clips:
+        digest.update(clip.name.encode())
+        digest.update(clip.images.numpy().tobytes())
+    return digest.hexdigest()

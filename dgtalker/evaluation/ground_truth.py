@@ -1,4 +1,4 @@
-"""What a held-out clip really shows and says: landmarks of its real frames, and its phones as far as they are known."""
+"""Ground truth of a held-out clip: landmarks of its real frames, and its phones where they are known."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 from dgtalker.audio.phones import Phone, grid_transcript, phones_if_known
 from dgtalker.errors import UserError
-from dgtalker.media.audio import FPS
+from dgtalker.media.clock import FPS
 
 if TYPE_CHECKING:
-    from dgtalker.evaluation.held_out import FaceReading
+    from dgtalker.evaluation.context import ReadLandmarks
     from dgtalker.video.dataset import Clip
 
 
@@ -25,11 +25,11 @@ class GroundTruth:
     note: str | None = None  # why there are no phones
 
     @staticmethod
-    def of(clip: Clip, faces: FaceReading) -> GroundTruth:
-        """Read the clip's frames; align its sound if its name is a GRID transcript."""
-        landmarks = faces(list(clip.images.numpy()))
+    def from_clip(clip: Clip, read_landmarks: ReadLandmarks) -> GroundTruth:
+        """Detect landmarks in the clip's frames; align its phones if its name is a GRID transcript."""
+        landmarks = read_landmarks(list(clip.images.numpy()))
         try:
             phones, note = phones_if_known(clip.audio_path, grid_transcript(clip.name), len(clip) / FPS)
-        except UserError as error:  # without pocketsphinx: the other figures do not need it
+        except UserError as error:  # without pocketsphinx the other metrics can still be computed
             phones, note = [], str(error)
         return GroundTruth(landmarks, phones, note)

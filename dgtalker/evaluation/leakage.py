@@ -1,11 +1,11 @@
 """Leakage: how much a direction changes the region that is not its own.
 
-    leakage(lip -> upper) = change in the upper face / change in the lower face, of lip directions
+    pixel_leakage(lip -> upper) = change in the upper face / change in the lower face, of lip directions
 
-for steps of one training standard deviation either way, around the canonical head and around states the identity is
-really in. In pixels, change is the mean difference of rendered pictures under the data set's own soft masks (which
-leave out the nose, moved by both); in landmarks, how far they move (landmark_leakage.py).
-Reconstruction can be perfect while leakage is total, so these figures stand beside every PSNR.
+for steps of one training standard deviation either way, around the canonical head and around states from the held-out
+clips. In pixels, change is the mean difference of rendered pictures under the data set's soft masks (which leave out
+the nose, moved by both); in landmarks, how far they move (landmark_leakage.py).
+Reconstruction can be perfect while leakage is total, so it is reported beside every PSNR.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from dgtalker.evaluation.held_out import HeldOut, draw, soft_mask
+from dgtalker.evaluation.context import EvaluationContext, render_coefficients, soft_mask
 from dgtalker.metrics import region_change
 
 Renderer = Callable[[np.ndarray, np.ndarray, int], np.ndarray]  # a_exp [ke], a_lip [kl], state number -> uint8 [H,W,3]
-STATES = 6  # the canonical head and five met in the held-out clips
+STATES = 6  # the canonical head and five states from the held-out clips
 
 
 @dataclass(frozen=True)
-class States:
-    """Where leakage is measured: coefficients, and the masks of the view each state is rendered in."""
+class FaceStates:
+    """States that leakage is measured around: coefficients, and the masks of the view each is rendered in."""
 
     exp: np.ndarray  # [S, ke]
     lip: np.ndarray  # [S, kl]
@@ -33,39 +33,41 @@ class States:
     lower: np.ndarray  # [S, H, W] in [0, 1]
 
 
-def sample_states(held: HeldOut, seed: int, count: int = STATES) -> tuple[States, list]:
-    """The canonical head and count - 1 moments of the held-out clips, and the camera [S] of each."""
+def sample_face_states(context: EvaluationContext, seed: int, count: int = STATES) -> tuple[FaceStates, list]:
+    """The canonical head and count - 1 random moments of the held-out clips, and the camera [S] of each."""
     rng = np.random.default_rng(seed)
     exp, lip, upper, lower, cameras = [], [], [], [], []
     for number in range(count):
-        clip = held.clips[int(rng.integers(len(held.clips)))]
+        clip = context.clips[int(rng.integers(len(context.clips)))]
         t = int(rng.integers(len(clip)))
-        a_exp, a_lip = held.codes[clip.name]
+        a_exp, a_lip = context.coefficients[clip.name]
         exp.append(a_exp[t] if number else np.zeros_like(a_exp[t]))
         lip.append(a_lip[t] if number else np.zeros_like(a_lip[t]))
         upper.append(soft_mask(clip.mask_upper, t))
         lower.append(soft_mask(clip.mask_lower, t))
         cameras.append(clip.camera(t))
-    return States(*(np.stack(x) for x in (exp, lip, upper, lower))), cameras
+    return FaceStates(*(np.stack(x) for x in (exp, lip, upper, lower))), cameras
 
 
-def measure_leakage(held: HeldOut, states: States, cameras: list) -> dict:
+def measure_leakage(context: EvaluationContext, states: FaceStates, cameras: list) -> dict:
     """Leakage in pixels of `held.identity`, in mean grey levels."""
-    identity = held.identity
-    picture = lambda a_exp, a_lip, s: draw(identity, a_exp, a_lip, cameras[s])  # noqa: E731
-    return leakage(picture, states, identity.exp_names, identity.lip_names)
+    identity = context.identity
+    picture = lambda a_exp, a_lip, s: render_coefficients(identity, a_exp, a_lip, cameras[s])  # noqa: E731
+    return pixel_leakage(picture, states, identity.exp_names, identity.lip_names)
 
 
-def leakage(picture: Renderer, states: States, exp_names: list[str], lip_names: list[str]) -> dict:
-    """Leakage figures in pixels, see `probe`; changes are mean grey levels under the states' masks."""
+def pixel_leakage(picture: Renderer, states: FaceStates, exp_names: list[str], lip_names: list[str]) -> dict:
+    """Leakage in pixels, see `measure_region_leakage`; changes are mean grey levels under the states' masks."""
 
     def change(base: np.ndarray, image: np.ndarray, s: int) -> np.ndarray:
         return np.array([region_change(image, base, mask) for mask in (states.upper[s], states.lower[s])])
 
-    return probe(picture, change, states.exp, states.lip, exp_names, lip_names) | {"unit": "grey levels"}
+    return measure_region_leakage(picture, change, states.exp, states.lip, exp_names, lip_names) | {
+        "unit": "grey levels"
+    }
 
 
-def probe(
+def measure_region_leakage(
     observe: Callable[[np.ndarray, np.ndarray, int], Any],
     change: Callable[[Any, Any, int], np.ndarray],
     exp: np.ndarray,
@@ -73,14 +75,20 @@ def probe(
     exp_names: list[str],
     lip_names: list[str],
 ) -> dict:
-    """Leakage of anything that can be observed.
+    """Leakage of anything that can be observed in the upper and in the lower face.
 
-    observe(a_exp [ke], a_lip [kl], state number) -> an observation; change(before, after, state number) -> how much
-    [upper, lower] differ, NaN where that could not be seen. exp [S, ke], lip [S, kl]: the states.
+    Args:
+        observe: (a_exp [ke], a_lip [kl], state number) -> an observation.
+        change: (before, after, state number) -> how much [upper, lower] differ, NaN where that cannot be observed.
+        exp: [S, ke] of the states.
+        lip: [S, kl] of the states.
+        exp_names: of the coefficients.
+        lip_names: of the coefficients.
 
-    Returns lip_to_upper, exp_to_lower: totals over all coefficients, +-1 std, all states. matrix: the mean changes
-    behind them and each divided by its row's own. swap_*: whole codes exchanged between two states, so that directions
-    count by how they are used together. coefficients: every one's own change and ratio. lost: steps without a reading.
+    Returns:
+        lip_to_upper, exp_to_lower: totals over all coefficients, +-1 std, all states. matrix: the mean changes behind
+        them, and each divided by its row's own. swap_*: whole vectors exchanged between two states, so that directions
+        count as they are used together. coefficients: own change and ratio of each. lost: steps not observed.
     """
     count, lost = len(exp), 0
     changes = {name: np.zeros(2) for name in [*exp_names, *lip_names]}  # name -> total change (upper, lower)
@@ -127,5 +135,5 @@ def probe(
 
 
 def _ratio(other: float, own: float) -> float:
-    """other / own; NaN where the direction does nothing in its own region, for then it has no leakage to speak of."""
+    """Divide other by own; NaN where the direction does nothing in its own region: its leakage is undefined."""
     return float(other / own) if own > 1e-6 else float("nan")

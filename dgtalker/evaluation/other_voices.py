@@ -1,10 +1,10 @@
-"""Lips that survive any voice: an identity driven by the sound of people it never heard.
+"""An identity driven by other people's voices, which it was not trained on.
 
-    recordings -> what `talk` would show -> pictures -> landmarks -> aperture and width -> figures
+    recordings -> what `talk` would show -> pictures -> landmarks -> aperture and width -> metrics
 
-Recordings with a picture (GRID clips of other talkers) bring true lips to compare with. Recordings with an English
-transcript bring phones: GRID's is in the file name, others are found by phones.find_transcripts. Any other recording,
-in any language, counts for retrieval and for the correlation with the sound's envelope only.
+Films (GRID clips of other talkers) have true lips to compare with. Recordings with an English transcript have phones:
+GRID's is in the file name, others are found by phones.find_transcripts. All others, in any language, count only for
+retrieval and for the correlation with the sound's envelope.
 """
 
 from __future__ import annotations
@@ -21,40 +21,41 @@ import numpy as np
 from dgtalker import metrics
 from dgtalker.audio.phones import Phone, find_transcripts, grid_transcript, phones_if_known, require_pocketsphinx
 from dgtalker.errors import UserError
-from dgtalker.media.audio import FPS, SAMPLE_RATE, load_audio
+from dgtalker.media.audio import load_audio
+from dgtalker.media.clock import FPS, SAMPLE_RATE
 from dgtalker.metrics import articulation
-from dgtalker.metrics.articulation import Hits, Mouth
-from dgtalker.metrics.retrieval import CANDIDATES, Heard, LipJudge, retrieval
+from dgtalker.metrics.articulation import MouthCurves, PhoneHits
+from dgtalker.metrics.retrieval import CANDIDATES, LipClip, LipPredictor, retrieval_rate
 from dgtalker.performance.curves import Performance
 from dgtalker.performance.expression import ExpressionSettings
-from dgtalker.report.contact_sheets.phones import draw_strip, exhibit
+from dgtalker.report.contact_sheets.phones import phone_strip, write_phone_sheet
 from dgtalker.report.figures import ReportFigures
-from dgtalker.video.source import VIDEO_SUFFIXES, probe, read_frames
+from dgtalker.video.source import VIDEO_SUFFIXES, probe_video, read_frames
 
 if TYPE_CHECKING:
+    from dgtalker.evaluation.context import ReadLandmarks
     from dgtalker.identity import Identity
 
-FaceReading = Callable[[Sequence[np.ndarray]], np.ndarray]  # uint8 pictures [T] -> landmarks [T,478,2], NaN = no face
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 PIECE = 74  # frames of a piece of speech in retrieval: the shortest GRID clip
 SILENCE_SECONDS = 2.0
 NOISE = 1e-3  # -60 dB: a quiet room
 
 
-BLOCK, STRIPS = "unseen_audio", 6  # of the report; recordings whose lips are exhibited
+REPORT_KEY, STRIPS = "unseen_audio", 6  # of the block; recordings whose lips are shown on the page
 HEADLINES = ("aperture_r", "closure_hit_rate", "rounding_hit_rate", "retrieval_at_10", "lag_frames")  # of the block
 
 
 @dataclass(frozen=True)
 class OtherVoicesConfig:
-    """What to listen to, and how closely."""
+    """Which recordings to use, and how."""
 
     recordings: int = 10  # at most so many of a folder, spread over it
     seconds: float = 6.0  # of each
     size: int = 256  # pixels of the pictures
     face_landmarker: str | Path | None = None  # MediaPipe model; found automatically if None
     phones: Path | None = None  # folder in which phone timings are kept between runs
-    strips: Path | None = None  # folder for pictures of the lips at every phone
+    sheets: Path | None = None  # folder for contact sheets of the lips at every phone
     seed: int = 0  # of the wrong sounds in retrieval
 
 
@@ -67,18 +68,19 @@ class Recording:
     text: str | None  # English transcript
 
     @property
-    def has_lips(self) -> bool:
+    def is_filmed(self) -> bool:
+        """Whether it has a picture."""
         return self.path.suffix.lower() in VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)
-class Spoken:
-    """A recording, the lips that the identity made of it, and the true ones if they were filmed."""
+class DrivenRecording:
+    """A recording, the lips that the identity made of it, and the true ones if it is a film."""
 
     recording: Recording
     samples: np.ndarray  # mono, 16 kHz, as long as `made`
-    made: Mouth
-    true: Mouth | None
+    made: MouthCurves
+    true: MouthCurves | None
     phones: list[Phone]
     jitter: float  # of the rendered head, see articulation.rigid_jitter
     problem: str | None = None  # why there are no phones
@@ -89,35 +91,42 @@ def measure_other_voices(
     voices: Iterable[str | Path],
     config: OtherVoicesConfig | None = None,
     progress: Callable[[int, int, str], None] | None = None,
-    faces: FaceReading | None = None,
-    judge_from: Sequence[Heard] = (),
+    read_landmarks: ReadLandmarks | None = None,
+    extra_lips: Sequence[LipClip] = (),
     report_figures: ReportFigures | None = None,
 ) -> dict:
     """The block `unseen_audio` of the evaluation's report.
 
-    voices: folders of recordings, or folders of such folders. faces reads landmarks; None: MediaPipe. judge_from: more
-    true lips for retrieval's judge to learn from, beside those filmed among `voices`. exhibits: gets the lips at the
-    phones of some recordings.
-    Raises UserError if there is nothing to listen to, or pocketsphinx, MediaPipe or its model is missing.
+    Args:
+        identity: what is measured.
+        voices: folders of recordings, or folders of such folders.
+        config: which recordings to use.
+        progress: called with (done, total, message); may raise to stop.
+        read_landmarks: None: MediaPipe.
+        extra_lips: true lips for retrieval's predictor to learn from, beside those of the films among `voices`.
+        report_figures: gets the lips at the phones of some recordings.
+
+    Raises:
+        UserError: there are no recordings, or pocketsphinx, MediaPipe or its model is missing.
     """
     config = config or OtherVoicesConfig()
     recordings = find_recordings(voices, config.recordings)
     if any(recording.text for recording in recordings):
         require_pocketsphinx()
-    if faces is None:
-        from dgtalker.evaluation.face_reader import FaceReader
+    if read_landmarks is None:
+        from dgtalker.evaluation.landmark_reader import LandmarkReader
 
-        with FaceReader(config.face_landmarker) as reader:
-            return measure_other_voices(identity, voices, config, progress, reader, judge_from, report_figures)
+        with LandmarkReader(config.face_landmarker) as reader:
+            return measure_other_voices(identity, voices, config, progress, reader, extra_lips, report_figures)
     started = time.perf_counter()
     report_progress = progress or (lambda done, total, message: None)
-    spoken = []
+    driven = []
     for done, recording in enumerate(recordings):
         report_progress(done, len(recordings) + 1, f"voice {recording.voice}")
-        spoken.append(speak(identity, recording, config, faces, report_figures))
+        driven.append(drive_recording(identity, recording, config, read_landmarks, report_figures))
     report_progress(len(recordings), len(recordings) + 1, "silence")
-    silence = _silence(identity, config.size, faces, spoken[0].made)
-    block = summarise(spoken, judge_from, config.seed)
+    silence = _silence(identity, config.size, read_landmarks, driven[0].made)
+    block = summarise_voices(driven, extra_lips, config.seed)
     block["silence"] = silence
     block["seconds"] = time.perf_counter() - started
     report_progress(len(recordings) + 1, len(recordings) + 1, "done")
@@ -158,40 +167,39 @@ def _text(path: Path, texts: dict[str, str]) -> str | None:
     return next((text for name, text in texts.items() if name.endswith(path.stem)), None)  # "libri-ID" and "ID.flac"
 
 
-# -- speaking ---------------------------------------------------------------------------------------------------------
+# -- driving ----------------------------------------------------------------------------------------------------------
 
 
-def speak(
+def drive_recording(
     identity: Identity,
     recording: Recording,
     config: OtherVoicesConfig,
-    faces: FaceReading,
+    read_landmarks: ReadLandmarks,
     report_figures: ReportFigures | None = None,
-) -> Spoken:
-    """Let the identity say a recording and read its lips, and the true ones if they were filmed."""
+) -> DrivenRecording:
+    """Drive the identity with a recording and read its lips, and the true ones of a film."""
     samples = load_audio(recording.path)
     frames = min(len(samples) * FPS // SAMPLE_RATE, round(config.seconds * FPS))
-    real, points_true = [], None
-    if recording.has_lips:
-        real = list(islice(read_frames(recording.path, probe(recording.path)), frames))
-        frames = len(real)
-        points_true = faces(real)
+    film, true = None, None
+    if recording.is_filmed:
+        real = list(islice(read_frames(recording.path, probe_video(recording.path)), frames))
+        frames, points_true = len(real), read_landmarks(real)
+        film, true = (real, points_true) if real else None, articulation.mouth_from_landmarks(points_true)
     performance = Performance.from_audio(identity, samples, settings=ExpressionSettings(blinks=()))
     made = _draw(identity, performance.a_exp[:frames], performance.a_lip[:frames], config.size)
-    points = faces(made)
+    points = read_landmarks(made)
     phones, problem = phones_if_known(recording.path, recording.text, frames / FPS, config.phones)
-    film = (real, points_true) if real else None
-    if config.strips and phones:
-        name = config.strips / f"{recording.voice}-{recording.path.stem}.png"
-        draw_strip(name, phones, (made, points), film)
-    if report_figures and phones and len(report_figures.strips.get(BLOCK, ())) < STRIPS:
+    if config.sheets and phones:
+        name = config.sheets / f"{recording.voice}-{recording.path.stem}.png"
+        write_phone_sheet(name, phones, (made, points), film)
+    if report_figures and phones and len(report_figures.strips.get(REPORT_KEY, ())) < STRIPS:
         title = f"{recording.voice}: {recording.path.stem}, where each sound begins and in its middle"
-        report_figures.add(BLOCK, exhibit(title, phones, (made, points), film))
-    return Spoken(
+        report_figures.add(REPORT_KEY, phone_strip(title, phones, (made, points), film))
+    return DrivenRecording(
         recording,
         samples[: frames * SAMPLE_RATE // FPS],
-        articulation.mouth_of_landmarks(points),
-        None if points_true is None else articulation.mouth_of_landmarks(points_true),
+        articulation.mouth_from_landmarks(points),
+        true,
         phones,
         articulation.rigid_jitter(points),
         problem,
@@ -207,15 +215,15 @@ def _draw(identity: Identity, a_exp: np.ndarray, a_lip: np.ndarray, size: int) -
     return [render_frame(identity.frame(e, a), camera) for e, a in zip(a_exp, a_lip, strict=True)]
 
 
-def _silence(identity: Identity, size: int, faces: FaceReading, speaking: Mouth) -> dict:
-    """How much the mouth moves, over what it does in speech, and how far it is open when nobody speaks."""
+def _silence(identity: Identity, size: int, read_landmarks: ReadLandmarks, speaking: MouthCurves) -> dict:
+    """Motion of the mouth in silence over that in speech, and its median aperture in silence."""
     noise = np.random.default_rng(0).normal(size=round(SILENCE_SECONDS * SAMPLE_RATE)).astype(np.float32)
     figures = {}
     for name, level in (("digital", 0.0), ("room", NOISE)):
         heard = Performance.from_audio(identity, level * noise, settings=ExpressionSettings(blinks=()))
-        mouth = articulation.mouth_of_landmarks(faces(_draw(identity, heard.a_exp, heard.a_lip, size)))
+        mouth = articulation.mouth_from_landmarks(read_landmarks(_draw(identity, heard.a_exp, heard.a_lip, size)))
         figures[name] = {
-            "motion_ratio": articulation.stillness(mouth, speaking),
+            "motion_ratio": articulation.motion_ratio(mouth, speaking),
             "aperture": float(np.nanmedian(mouth.aperture)) if np.isfinite(mouth.aperture).any() else float("nan"),
         }
     return figures
@@ -224,56 +232,61 @@ def _silence(identity: Identity, size: int, faces: FaceReading, speaking: Mouth)
 # -- figures ----------------------------------------------------------------------------------------------------------
 
 
-def summarise(spoken: Sequence[Spoken], judge_from: Sequence[Heard] = (), seed: int = 0) -> dict:
-    """All figures, over all recordings and for every voice (folder) alone."""
-    judge = LipJudge([*judge_from, *(_heard(s, s.true) for s in spoken if s.true is not None)])
-    made = [piece for s in spoken for piece in _pieces(_heard(s, s.made))]
-    true = [piece for s in spoken if s.true is not None for piece in _pieces(_heard(s, s.true))]
-    (found, right), (found_true, _) = retrieval(judge, made, seed=seed), retrieval(judge, true, seed=seed)
+def summarise_voices(driven: Sequence[DrivenRecording], extra_lips: Sequence[LipClip] = (), seed: int = 0) -> dict:
+    """All metrics, over all recordings and for every voice (folder) alone."""
+    predictor = LipPredictor([*extra_lips, *(_lip_clip(s, s.true) for s in driven if s.true is not None)])
+    made = [piece for s in driven for piece in _pieces(_lip_clip(s, s.made))]
+    true = [piece for s in driven if s.true is not None for piece in _pieces(_lip_clip(s, s.true))]
+    (found, right), (found_true, _) = (
+        retrieval_rate(predictor, made, seed=seed),
+        retrieval_rate(predictor, true, seed=seed),
+    )
     right_of = {}
     for piece, hit in zip(made, right, strict=False):
         right_of.setdefault(piece.voice, []).append(hit)
-    block = _figures(spoken)
+    block = _figures(driven)
     block["retrieval_at_10"] = found
     block["n"]["retrieval"] = len(right)
-    block["judge"] = judge.method
+    block["judge"] = predictor.method
     block["baselines"]["true_lips"]["retrieval_at_10"] = found_true
     block["baselines"]["chance"] = {"retrieval_at_10": 1 / CANDIDATES}
     block["voices"] = {}
-    for voice in dict.fromkeys(s.recording.voice for s in spoken):
-        of_voice = _figures([s for s in spoken if s.recording.voice == voice])
-        of_voice["retrieval_at_10"] = _mean(right_of.get(voice, []))
+    for voice in dict.fromkeys(s.recording.voice for s in driven):
+        of_voice = _figures([s for s in driven if s.recording.voice == voice])
+        of_voice["retrieval_at_10"] = metrics.finite_mean(right_of.get(voice, []))
         of_voice["n"]["retrieval"] = len(right_of.get(voice, []))
         block["voices"][voice] = of_voice
-    block["recordings"] = [_line(s) for s in spoken]
+    block["recordings"] = [_line(s) for s in driven]
     return block
 
 
-def _figures(spoken: Sequence[Spoken]) -> dict:
-    filmed = [s for s in spoken if s.true is not None]
-    closed, rounded = _total(_phone_hits(s.made, s.phones) for s in spoken)
-    closed_true, rounded_true = _total(_phone_hits(s.true, s.phones) for s in filmed)
-    shuffled_r, (closed_wrong, rounded_wrong) = _shuffled(spoken)
-    loud = [articulation.envelope(s.samples, len(s.made)) for s in spoken]
-    gaps = [gap for s in spoken for gap in articulation.closed_gap(s.made, s.phones)]
-    gaps_true = [gap for s in filmed for gap in articulation.closed_gap(s.true, s.phones)]
-    lag = metrics.best_lag([s.true.aperture for s in filmed], [s.made.aperture for s in filmed])
+def _figures(driven: Sequence[DrivenRecording]) -> dict:
+    filmed = [(s, s.true) for s in driven if s.true is not None]
+    closed, rounded = _total(_phone_hits(s.made, s.phones) for s in driven)
+    closed_true, rounded_true = _total(_phone_hits(true, s.phones) for s, true in filmed)
+    shuffled_r, (closed_wrong, rounded_wrong) = _shuffled(driven)
+    loud = [articulation.loudness_envelope(s.samples, len(s.made)) for s in driven]
+    gaps = [gap for s in driven for gap in articulation.closure_gaps(s.made, s.phones)]
+    gaps_true = [gap for s, true in filmed for gap in articulation.closure_gaps(true, s.phones)]
+    lag = metrics.best_lag([true.aperture for _, true in filmed], [s.made.aperture for s, _ in filmed])
     return {
-        "aperture_r": _mean([metrics.pearson(s.true.aperture, s.made.aperture) for s in filmed]),
-        "width_r": _mean([metrics.pearson(s.true.width, s.made.width) for s in filmed]),
+        "aperture_r": metrics.finite_mean([metrics.pearson(true.aperture, s.made.aperture) for s, true in filmed]),
+        "width_r": metrics.finite_mean([metrics.pearson(true.width, s.made.width) for s, true in filmed]),
         "lag_frames": lag if filmed else float("nan"),
         "closure_hit_rate": closed.rate,
         "rounding_hit_rate": rounded.rate,
         "closed_gap": float(np.median(gaps)) if gaps else float("nan"),  # eye distances
-        "envelope_r": _mean([metrics.pearson(e, s.made.aperture) for e, s in zip(loud, spoken, strict=True)]),
-        "envelope_lag_frames": metrics.best_lag(loud, [s.made.aperture for s in spoken]),
-        "jitter": _mean([s.jitter for s in spoken]),  # thousandths of the eye distance
+        "envelope_r": metrics.finite_mean(
+            [metrics.pearson(e, s.made.aperture) for e, s in zip(loud, driven, strict=True)]
+        ),
+        "envelope_lag_frames": metrics.best_lag(loud, [s.made.aperture for s in driven]),
+        "jitter": metrics.finite_mean([s.jitter for s in driven]),  # thousandths of the eye distance
         "n": {
-            "recordings": len(spoken),
-            "frames": sum(len(s.made) for s in spoken),
-            "faces_found": int(sum(np.isfinite(s.made.aperture).sum() for s in spoken)),
+            "recordings": len(driven),
+            "frames": sum(len(s.made) for s in driven),
+            "faces_found": int(sum(np.isfinite(s.made.aperture).sum() for s in driven)),
             "filmed": len(filmed),
-            "aligned": sum(bool(s.phones) for s in spoken),
+            "aligned": sum(bool(s.phones) for s in driven),
             "closures": closed.count,
             "roundings": rounded.count,
         },
@@ -288,10 +301,10 @@ def _figures(spoken: Sequence[Spoken]) -> dict:
                 "closure_hit_rate": closed_true.rate,
                 "rounding_hit_rate": rounded_true.rate,
                 "closed_gap": float(np.median(gaps_true)) if gaps_true else float("nan"),
-                "envelope_r": _mean(
+                "envelope_r": metrics.finite_mean(
                     [
                         metrics.pearson(e, s.true.aperture)
-                        for e, s in zip(loud, spoken, strict=True)
+                        for e, s in zip(loud, driven, strict=True)
                         if s.true is not None
                     ]
                 ),
@@ -300,41 +313,41 @@ def _figures(spoken: Sequence[Spoken]) -> dict:
     }
 
 
-def _shuffled(spoken: Sequence[Spoken]) -> tuple[float, tuple[Hits, Hits]]:
-    """The same with the lips made of every other recording of the voice: what the shape of the sentences gives away."""
+def _shuffled(driven: Sequence[DrivenRecording]) -> tuple[float, tuple[PhoneHits, PhoneHits]]:
+    """The same with the lips made of every other recording of the voice: what like sentences have in common."""
     r, hits = [], []
-    for one in spoken:
-        for other in spoken:
-            if other is one or other.recording.voice != one.recording.voice:
+    for own in driven:
+        for other in driven:
+            if other is own or other.recording.voice != own.recording.voice:
                 continue
-            frames = min(len(one.made), len(other.made))
+            frames = min(len(own.made), len(other.made))
             wrong = other.made.cut(0, frames)
-            if one.true is not None:
-                r.append(metrics.pearson(one.true.aperture[:frames], wrong.aperture))
-            hits.append(_phone_hits(wrong, [p for p in one.phones if p.end <= frames / FPS]))
-    return _mean(r), _total(hits)
+            if own.true is not None:
+                r.append(metrics.pearson(own.true.aperture[:frames], wrong.aperture))
+            hits.append(_phone_hits(wrong, [p for p in own.phones if p.end <= frames / FPS]))
+    return metrics.finite_mean(r), _total(hits)
 
 
-def _phone_hits(mouth: Mouth, phones: Sequence[Phone]) -> tuple[Hits, Hits]:
-    return articulation.closures(mouth, phones), articulation.roundings(mouth, phones)
+def _phone_hits(mouth: MouthCurves, phones: Sequence[Phone]) -> tuple[PhoneHits, PhoneHits]:
+    return articulation.count_closures(mouth, phones), articulation.count_roundings(mouth, phones)
 
 
-def _total(pairs: Iterable[tuple[Hits, Hits]]) -> tuple[Hits, Hits]:
-    closed, rounded = Hits(), Hits()
+def _total(pairs: Iterable[tuple[PhoneHits, PhoneHits]]) -> tuple[PhoneHits, PhoneHits]:
+    closed, rounded = PhoneHits(), PhoneHits()
     for a, b in pairs:
         closed, rounded = closed + a, rounded + b
     return closed, rounded
 
 
-def _heard(spoken: Spoken, mouth: Mouth) -> Heard:
-    return Heard(str(spoken.recording.path), spoken.samples, mouth, spoken.recording.voice)
+def _lip_clip(driven: DrivenRecording, mouth: MouthCurves) -> LipClip:
+    return LipClip(str(driven.recording.path), driven.samples, mouth, driven.recording.voice)
 
 
-def _pieces(heard: Heard) -> list[Heard]:
+def _pieces(heard: LipClip) -> list[LipClip]:
     """Stretches of PIECE frames, one after the other."""
     size = PIECE * SAMPLE_RATE // FPS
     return [
-        Heard(
+        LipClip(
             heard.name,
             heard.samples[k * size : (k + 1) * size],
             heard.mouth.cut(k * PIECE, (k + 1) * PIECE),
@@ -344,21 +357,16 @@ def _pieces(heard: Heard) -> list[Heard]:
     ]
 
 
-def _line(spoken: Spoken) -> dict:
-    closed, rounded = _phone_hits(spoken.made, spoken.phones)
+def _line(driven: DrivenRecording) -> dict:
+    closed, rounded = _phone_hits(driven.made, driven.phones)
     return {
-        "name": spoken.recording.path.name,
-        "voice": spoken.recording.voice,
-        "frames": len(spoken.made),
+        "name": driven.recording.path.name,
+        "voice": driven.recording.voice,
+        "frames": len(driven.made),
         "aperture_r": float("nan")
-        if spoken.true is None
-        else metrics.pearson(spoken.true.aperture, spoken.made.aperture),
+        if driven.true is None
+        else metrics.pearson(driven.true.aperture, driven.made.aperture),
         "closures": [closed.hits, closed.count],
         "roundings": [rounded.hits, rounded.count],
-        "phones": len(spoken.phones) or spoken.problem or "none",
+        "phones": len(driven.phones) or driven.problem or "none",
     }
-
-
-def _mean(values: Iterable[float]) -> float:
-    values = [float(v) for v in values if np.isfinite(v)]
-    return float(np.mean(values)) if values else float("nan")

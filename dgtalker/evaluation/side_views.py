@@ -1,9 +1,9 @@
-"""3D against the truth: a head driven by its clips' own sound, seen from aside, against true pictures of the person.
+"""Novel views against ground truth: a head driven by its clips' own sound, from the side, against true pictures.
 
-Only films of synthetic people have such pictures (video/true_views.py). A head made from films lives in coordinates
-that were tracked and may differ a little from the true ones. The figures are through the true cameras, nothing fitted;
-beside them stand those after one similarity for all clips and moments, found from triangulated landmarks other than
-the lips: what is wrong with the head itself stays wrong there.
+Only films of synthetic people have such pictures (video/true_views.py). A head made from films has tracked coordinates
+that may differ a little from the true ones. Metrics are through the true cameras, without any fitting, and again after
+one similarity for all clips and moments, found from triangulated landmarks other than the lips. It cannot hide errors
+of the head itself.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import numpy as np
 import torch
 
 from dgtalker import metrics
-from dgtalker.evaluation.held_out import HeldOut, draw
-from dgtalker.media.audio import FPS
+from dgtalker.evaluation.context import EvaluationContext, render_coefficients
+from dgtalker.media.clock import FPS
 from dgtalker.report.figures import Curves, Strip
 from dgtalker.video.true_views import SUFFIX, TrueViews
 
 if TYPE_CHECKING:
     from dgtalker.camera import Camera
-    from dgtalker.evaluation.held_out import Codes
+    from dgtalker.evaluation.context import Coefficients
 
 MOMENTS = 12  # at most so many, spread over the clips
 FACE_POINTS = 468  # landmarks of the skin; the irises' follow
@@ -38,38 +38,42 @@ NO_TRUTH = (
 
 @dataclass(frozen=True)
 class Moment:
-    """One frame of a held-out clip that was pictured from all sides."""
+    """One frame of a held-out clip that has pictures from all sides."""
 
     clip: str
-    code: Codes  # a_exp [ke], a_lip [kl]
+    code: Coefficients  # a_exp [ke], a_lip [kl]
     pictures: list[np.ndarray]  # [V] uint8
     yaws: np.ndarray  # [V] degrees
     cameras: Camera  # [V]
 
 
-def measure_views(held: HeldOut, truth: Path | None) -> dict:
-    """psnr, psnr_face (within the true landmarks' outline), lmd_px (mouth landmarks, by the detector, pixels at 256);
-    the same by_yaw, of the `static` head, and `aligned`. All None with a reason where there is no truth."""
-    moments = find_moments(held, truth) if truth else []
+def measure_views(context: EvaluationContext, truth: Path | None) -> dict:
+    """Compare side views with ground truth.
+
+    Returns:
+        psnr, psnr_face (within the outline of the true landmarks), lmd_px (mouth landmarks by the detector, pixels at
+        256); by_yaw, baselines.static and aligned: the same. All None with a reason where there is no ground truth.
+    """
+    moments = find_moments(context, truth) if truth else []
     if not moments:
         reason = f"none of the clips has a *{SUFFIX} in {truth.name}: {NO_TRUTH}" if truth else NO_TRUTH
         return {**dict.fromkeys((*KEYS, "by_yaw")), "reason": reason}
-    true_points = [held.faces(moment.pictures) for moment in moments]
+    true_points = [context.read_landmarks(moment.pictures) for moment in moments]
 
-    def measure(codes: list[Codes], similarity: Similarity | None = None):
-        made = [_draw(held, m, code, similarity) for m, code in zip(moments, codes, strict=True)]
-        points = [held.faces(pictures) for pictures in made]
+    def measure(coefficients: list[Coefficients], similarity: Similarity | None = None):
+        made = [_draw(context, m, code, similarity) for m, code in zip(moments, coefficients, strict=True)]
+        points = [context.read_landmarks(pictures) for pictures in made]
         return made, points, _figures(moments, made, points, true_points)
 
-    codes = [moment.code for moment in moments]
-    made, points, driven = measure(codes)
-    static = measure([held.rest] * len(moments))[2]
+    coefficients = [moment.code for moment in moments]
+    made, points, driven = measure(coefficients)
+    static = measure([context.rest] * len(moments))[2]
     figures, aligned = {"driven by sound": driven, "static": static}, None
-    similarity = align(moments, points, true_points)
+    similarity = align_landmarks(moments, points, true_points)
     if similarity is not None:
-        figures["driven, aligned"] = measure(codes, similarity)[2]
+        figures["driven, aligned"] = measure(coefficients, similarity)[2]
         aligned = {"similarity": similarity.figures(), **figures["driven, aligned"]}
-    _show(held, moments, made, figures)
+    _add_figures(context, moments, made, figures)
     return {
         **driven,
         "moments": len(moments),
@@ -79,16 +83,16 @@ def measure_views(held: HeldOut, truth: Path | None) -> dict:
     }
 
 
-def find_moments(held: HeldOut, truth: Path) -> list[Moment]:
-    """The pictured moments that lie in the evaluated clips."""
+def find_moments(context: EvaluationContext, truth: Path) -> list[Moment]:
+    """Find the moments with true pictures that lie in the evaluated clips."""
     found = []
-    for clip in held.clips:
-        film, start = film_of(clip.info.source)
+    for clip in context.clips:
+        film, start = parse_source(clip.info.source)
         path = truth / f"{Path(film).stem}{SUFFIX}"
         if not path.is_file():
             continue
         views = TrueViews.load(path)
-        a_exp, a_lip = held.codes[clip.name]
+        a_exp, a_lip = context.coefficients[clip.name]
         for pictures, frame in zip(views.pictures, views.frames - start, strict=True):
             if 0 <= frame < len(clip):
                 code = a_exp[frame], a_lip[frame]
@@ -97,18 +101,20 @@ def find_moments(held: HeldOut, truth: Path) -> list[Moment]:
     return [found[i] for i in picks]
 
 
-def film_of(source: str) -> tuple[str, int]:
-    """A clip's film and first frame in it: "me.mp4 at 2.40 s" -> ("me.mp4", 60)."""
+def parse_source(source: str) -> tuple[str, int]:
+    """Film of a clip and its first frame there: "me.mp4 at 2.40 s" -> ("me.mp4", 60)."""
     later = re.fullmatch(r"(.*) at (\d+\.\d+) s", source)
     return (later.group(1), round(float(later.group(2)) * FPS)) if later else (source, 0)
 
 
-def _draw(held: HeldOut, moment: Moment, code: Codes, similarity: Similarity | None = None) -> list[np.ndarray]:
-    cameras = moment.cameras if similarity is None else similarity.camera(moment.cameras)
-    return [draw(held.identity, *code, cameras[v]) for v in range(len(moment.yaws))]
+def _draw(
+    context: EvaluationContext, moment: Moment, code: Coefficients, similarity: Similarity | None = None
+) -> list[np.ndarray]:
+    cameras = moment.cameras if similarity is None else similarity.move_camera(moment.cameras)
+    return [render_coefficients(context.identity, *code, cameras[v]) for v in range(len(moment.yaws))]
 
 
-# -- figures ----------------------------------------------------------------------------------------------------------
+# -- metrics ----------------------------------------------------------------------------------------------------------
 
 
 def _figures(moments: list[Moment], made: list, points: list, true_points: list) -> dict:
@@ -124,18 +130,18 @@ def _figures(moments: list[Moment], made: list, points: list, true_points: list)
     by_yaw = [
         {
             "yaw": yaw,
-            "psnr": metrics.mean([row[0] for row in rows[yaw]]),
-            "psnr_face": metrics.mean([row[1] for row in rows[yaw]]),
-            "lmd_px": metrics.mean([row[2] for row in rows[yaw]]),
+            "psnr": metrics.finite_mean([row[0] for row in rows[yaw]]),
+            "psnr_face": metrics.finite_mean([row[1] for row in rows[yaw]]),
+            "lmd_px": metrics.finite_mean([row[2] for row in rows[yaw]]),
             "faces_found": float(np.mean([row[3] for row in rows[yaw]])),
         }
         for yaw in sorted(rows)
     ]
-    return {key: metrics.mean([row[key] for row in by_yaw]) for key in KEYS} | {"by_yaw": by_yaw}
+    return {key: metrics.finite_mean([row[key] for row in by_yaw]) for key in KEYS} | {"by_yaw": by_yaw}
 
 
 def face_mask(points: np.ndarray, size: int) -> np.ndarray:
-    """[size, size] 1 within the outline of landmarks [478, 2], else 0; nowhere 1 if there is no face."""
+    """Mask [size, size]: 1 within the convex hull of landmarks [478, 2], else 0; all 0 if there is no face."""
     from scipy.spatial import ConvexHull
     from skimage.draw import polygon
 
@@ -146,7 +152,7 @@ def face_mask(points: np.ndarray, size: int) -> np.ndarray:
     return mask
 
 
-def _show(held: HeldOut, moments: list[Moment], made: list, figures: dict[str, dict]) -> None:
+def _add_figures(context: EvaluationContext, moments: list[Moment], made: list, figures: dict[str, dict]) -> None:
     yaws = np.array([row["yaw"] for row in figures["static"]["by_yaw"]])
     plots = (
         ("psnr", "PSNR by yaw", "dB"),
@@ -155,11 +161,11 @@ def _show(held: HeldOut, moments: list[Moment], made: list, figures: dict[str, d
     )
     for key, title, unit in plots:
         lines = {name: np.array([row[key] for row in block["by_yaw"]]) for name, block in figures.items()}
-        held.report_figures.add("views", Curves(title, "yaw, degrees", unit, yaws, lines))
+        context.report_figures.add("views", Curves(title, "yaw, degrees", unit, yaws, lines))
     for i in sorted({0, len(moments) // 2}):
         rows = {"truth": moments[i].pictures, "driven by sound": made[i]}
         columns = tuple(f"{yaw:+.0f}°" for yaw in moments[i].yaws)
-        held.report_figures.add("views", Strip(f"A moment of {moments[i].clip}", rows, columns))
+        context.report_figures.add("views", Strip(f"A moment of {moments[i].clip}", rows, columns))
 
 
 # -- alignment --------------------------------------------------------------------------------------------------------
@@ -173,8 +179,8 @@ class Similarity:
     rotation: np.ndarray  # [3, 3]
     shift: np.ndarray  # [3] decimetres
 
-    def camera(self, camera: Camera) -> Camera:
-        """The camera [...] of the true world in the head's own: pictures of the head come out aligned."""
+    def move_camera(self, camera: Camera) -> Camera:
+        """Carry a camera [...] of the true coordinates over into the head's, so that its pictures are aligned."""
         view = camera.world_to_camera.double()
         rotation, shift = (torch.from_numpy(x) for x in (self.rotation, self.shift))
         moved = view.clone()
@@ -183,7 +189,7 @@ class Similarity:
         return replace(camera, world_to_camera=moved.to(camera.world_to_camera))
 
     def figures(self) -> dict[str, float]:
-        """How far the tracked coordinates were from the true ones."""
+        """How far the tracked coordinates are from the true ones."""
         turn = np.degrees(np.arccos(np.clip((np.trace(self.rotation) - 1) / 2, -1, 1)))
         return {
             "scale": float(self.scale),
@@ -192,13 +198,15 @@ class Similarity:
         }
 
 
-def align(moments: list[Moment], made: list, true: list) -> Similarity | None:
-    """The similarity that carries the made heads' landmarks, but for the lips, onto the true ones: landmarks [V,478,2]
-    of each moment. None if too few faces were found."""
+def align_landmarks(moments: list[Moment], made: list, true: list) -> Similarity | None:
+    """Fit the similarity that carries the rendered heads' landmarks, without the lips, onto the true ones.
+
+    made, true: landmarks [V,478,2] of each moment. None if too few faces were found.
+    """
     others = np.setdiff1d(np.arange(FACE_POINTS), metrics.LIPS)
     sources, targets = [], []
     for moment, found, wanted in zip(moments, made, true, strict=True):
-        seen = np.isfinite(found).all((1, 2)) & np.isfinite(wanted).all((1, 2)) & (abs(moment.yaws) <= TRUSTED_YAW)
+        seen = metrics.has_face(found) & metrics.has_face(wanted) & (abs(moment.yaws) <= TRUSTED_YAW)
         if seen.sum() >= 2:
             cameras = moment.cameras[torch.from_numpy(np.flatnonzero(seen))]
             sources.append(triangulate(found[seen][:, others], cameras))
@@ -209,7 +217,7 @@ def align(moments: list[Moment], made: list, true: list) -> Similarity | None:
 
 
 def triangulate(pixels: np.ndarray, cameras: Camera) -> np.ndarray:
-    """Points [L, 3] nearest to their rays, from pixels [V, L, 2] in V cameras."""
+    """Triangulate points [L, 3], nearest to their rays, from pixels [V, L, 2] in V cameras."""
     view, intrinsics = cameras.world_to_camera.double().numpy(), cameras.intrinsics.double().numpy()
     rays = np.einsum(
         "vij,vlj->vli", np.linalg.inv(intrinsics), np.concatenate([pixels, np.ones_like(pixels[..., :1])], -1)
@@ -223,7 +231,7 @@ def triangulate(pixels: np.ndarray, cameras: Camera) -> np.ndarray:
 
 
 def fit_similarity(source: np.ndarray, target: np.ndarray) -> Similarity | None:
-    """Least squares over points [N, 3] (Umeyama 1991); None if they do not span a space."""
+    """Fit a similarity to points [N, 3] by least squares (Umeyama 1991); None if they do not span a plane."""
     a, b = source - source.mean(0), target - target.mean(0)
     u, strengths, vt = np.linalg.svd(b.T @ a)
     if strengths[1] < 1e-9 * max(strengths[0], 1e-12):

@@ -1,7 +1,7 @@
-"""Does a speech backbone know what lips do? Its articulation against the true lips of filmed people.
+"""Articulation of a speech backbone against the true lips of filmed people.
 
-Correlations are taken inside every clip and then averaged: how large somebody's mouth is, and how far it opens in
-general, is the identity's business and not the backbone's.
+Correlations are taken within each clip and then averaged: how large a mouth is, and how far it opens in general, is up
+to the identity, not to the backbone.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def evaluate_speech(
     face_landmarker: str | Path | None = None,
     progress: Progress | None = None,
 ) -> dict:
-    """{source: figures} for data sets or folders of films that the backbone was not trained on; sources by their names,
-    or by their paths where two have the same name.
+    """{source: metrics} for data sets or folders of films that the backbone was not trained on.
 
-    Raises UserError as read_films and extract_features do.
+    Sources go by their names, or by their paths where two have the same name. Raises UserError as read_films and
+    extract_features do.
     """
     names = [Path(source).name for source in films]
     keys = [name if names.count(name) == 1 else str(source) for name, source in zip(names, films, strict=True)]
@@ -46,13 +46,16 @@ def load_held_out(
     face_landmarker: str | Path | None = None,
     progress: Progress | None = None,
 ) -> list[Example]:
-    """Films as examples whose sound is heard as `talk` hears it. Raises UserError as evaluate_speech does."""
+    """Load films as examples with features as `talk` extracts them. Raises UserError as evaluate_speech does."""
     films = read_films(source, face_landmarker, aligned=False)
     examples = []
     for done, film in enumerate(films):
         if progress:
-            progress(done, len(films), f"listening to {film.name}")
-        examples.append(make_example(film.samples, film.lips, film.voice, True, backbone.config.feature_kind, quick=False))
+            progress(done, len(films), f"features of {film.name}")
+        assert film.lips is not None  # films have a picture
+        examples.append(
+            make_example(film.samples, film.lips, film.voice, True, backbone.config.feature_kind, quick=False)
+        )
     return examples
 
 
@@ -80,7 +83,7 @@ def backbone_figures(backbone: SpeechBackbone, examples: Sequence[Example]) -> d
 
 @torch.inference_mode()
 def articulate(backbone: SpeechBackbone, features: np.ndarray) -> np.ndarray:
-    """Features [2N, D] -> articulation [N, C], in standard deviations of the films that the backbone was trained on."""
+    """Articulation [N, C] to features [2N, D], in standard deviations of the films that the backbone was trained on."""
     training = backbone.training
     articulation = backbone.eval()(torch.as_tensor(features, dtype=torch.float32)[None])[1][0].numpy()
     backbone.train(training)

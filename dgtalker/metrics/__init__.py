@@ -1,6 +1,6 @@
-"""Figures that only compute: pictures, landmarks, curves, articulation. Nothing here draws or reads a data set."""
+"""Metrics of pictures, landmarks, curves and articulation. Nothing here draws or reads a data set."""
 
-from dgtalker.metrics.curves import MAX_LAG, best_lag, mean, over, pearson, spearman
+from dgtalker.metrics.curves import MAX_LAG, best_lag, finite_mean, pearson, ratio, spearman
 from dgtalker.metrics.landmarks import (
     EYE_OUTER_CORNERS,
     EYES,
@@ -12,6 +12,7 @@ from dgtalker.metrics.landmarks import (
     aperture,
     eye_closure,
     eye_distance,
+    has_face,
     lip_distance,
     mouth_box,
 )
@@ -31,15 +32,16 @@ __all__ = [
     "best_lag",
     "eye_closure",
     "eye_distance",
+    "finite_mean",
+    "has_face",
     "lip_distance",
     "luminance",
     "masked_psnr",
-    "mean",
     "motion_energy",
     "mouth_box",
-    "over",
     "pearson",
     "psnr",
+    "ratio",
     "region_change",
     "spearman",
     "ssim",

@@ -1,10 +1,10 @@
-"""Do the lips do what is said? Figures from the opening and width of a mouth over time and the phones spoken.
+"""Do the lips show what is said? Metrics of a mouth's aperture and width over time and of the phones spoken.
 
     aperture   gap of the inner lips (mean of three pairs) over the distance of the outer eye corners
     width      distance of the mouth's corners over the same
 
-Frame t of a video is taken to show the time (t + 0.5) / 25 s. A phone is looked for in the frames close to its middle;
-"random times" are all times from the first to the last phone of the recording, 10 ms apart, treated alike.
+Frame t of a video is taken to show the time (t + 0.5) / 25 s. A phone is looked for in the frames near its middle;
+"random times" are all times from the first to the last phone of the recording, 10 ms apart.
 
 On the true lips of 10 GRID talkers and of 20 more clips of talker s1, with phones aligned by pocketsphinx: closures
 1.00 and .97 (at random times .39 and .46), roundings .94 and .86 (.54 and .50).
@@ -19,21 +19,22 @@ import numpy as np
 
 from dgtalker import metrics
 from dgtalker.audio.phones import CLOSED, ROUNDED, Phone
-from dgtalker.media.audio import FPS, SAMPLE_RATE
+from dgtalker.media.clock import FPS, SAMPLE_RATE
 
 CLOSED_REACH, ROUNDED_REACH = 0.06, 0.08  # s to either side of a phone's middle
 CLOSED_BELOW = 0.2  # of the clip's own range of apertures
 RANGE = (5, 95)  # percentiles that the range lies between
 CORNERS = (61, 291)  # landmarks
-# What moves with the skull only: bridge and root of the nose, corners of the eyes, temples.
+# Landmarks that move with the skull only: bridge and root of the nose, corners of the eyes, temples.
 RIGID = (168, 6, 197, 33, 133, 263, 362, 127, 356)
 _STEP = 0.01  # s between random times
 _DYNAMIC_DB = 40.0  # of the sound's envelope
+Times = Sequence[float] | np.ndarray  # [n] seconds
 
 
 @dataclass(frozen=True)
-class Mouth:
-    """A mouth over T frames; NaN where no face was found."""
+class MouthCurves:
+    """Aperture and width of a mouth over T frames; NaN where no face was found."""
 
     aperture: np.ndarray  # [T], in eye distances
     width: np.ndarray  # [T], in eye distances
@@ -41,13 +42,14 @@ class Mouth:
     def __len__(self) -> int:
         return len(self.aperture)
 
-    def cut(self, start: int, stop: int) -> Mouth:
-        return Mouth(self.aperture[start:stop], self.width[start:stop])
+    def cut(self, start: int, stop: int) -> MouthCurves:
+        """Frames start..stop."""
+        return MouthCurves(self.aperture[start:stop], self.width[start:stop])
 
 
 @dataclass(frozen=True)
-class Hits:
-    """How many phones of a kind were seen on the lips, and how many would have been at random times."""
+class PhoneHits:
+    """How many phones of a kind are seen on the lips, and how many would be at random times."""
 
     hits: int = 0
     count: int = 0
@@ -55,7 +57,7 @@ class Hits:
 
     @property
     def rate(self) -> float:
-        """NaN without phones."""
+        """Share of the phones that are seen; NaN without phones."""
         return self.hits / self.count if self.count else float("nan")
 
     @property
@@ -63,86 +65,86 @@ class Hits:
         """The rate at random times; NaN without phones."""
         return self.expected / self.count if self.count else float("nan")
 
-    def __add__(self, other: Hits) -> Hits:
-        return Hits(self.hits + other.hits, self.count + other.count, self.expected + other.expected)
+    def __add__(self, other: PhoneHits) -> PhoneHits:
+        return PhoneHits(self.hits + other.hits, self.count + other.count, self.expected + other.expected)
 
 
 # -- reading a mouth --------------------------------------------------------------------------------------------------
 
 
-def mouth_of_landmarks(points: np.ndarray) -> Mouth:
-    """The mouth in landmarks [T,478,2] (pixels, NaN: no face): the same for rendered frames and real ones."""
+def mouth_from_landmarks(points: np.ndarray) -> MouthCurves:
+    """The mouth in landmarks [T,478,2] (pixels, NaN: no face) of rendered or real frames."""
     points = np.asarray(points, np.float64)
     a, b = metrics.EYE_OUTER_CORNERS
     eyes = np.maximum(np.linalg.norm(points[:, a] - points[:, b], axis=-1), 1e-6)
     gaps = np.mean([np.linalg.norm(points[:, u] - points[:, v], axis=-1) for u, v in metrics.INNER_PAIRS], axis=0)
     width = np.linalg.norm(points[:, CORNERS[0]] - points[:, CORNERS[1]], axis=-1)
-    return Mouth(gaps / eyes, width / eyes)
+    return MouthCurves(gaps / eyes, width / eyes)
 
 
 # -- phones on the lips -----------------------------------------------------------------------------------------------
 
 
-def closures(mouth: Mouth, phones: Sequence[Phone]) -> Hits:
-    """p, b, m: does the aperture fall below CLOSED_BELOW of the clip's own range near the phone?
+def count_closures(mouth: MouthCurves, phones: Sequence[Phone]) -> PhoneHits:
+    """Count /p b m/ near which the aperture falls below CLOSED_BELOW of the clip's own range.
 
     The range lies between two percentiles of all frames, so a mouth that never moves never closes.
     """
     low, high = _percentiles(mouth.aperture)
     level = low + CLOSED_BELOW * (high - low)
-    return _count(lambda times: _least(mouth.aperture, times), level, phones, CLOSED)
+    return _count(lambda times: _min_near(mouth.aperture, times), level, phones, CLOSED)
 
 
-def roundings(mouth: Mouth, phones: Sequence[Phone]) -> Hits:
-    """u, o, w (phones.ROUNDED): is the mouth, in the mean near the phone, narrower than its median while speaking?"""
+def count_roundings(mouth: MouthCurves, phones: Sequence[Phone]) -> PhoneHits:
+    """Count /u o w/ (phones.ROUNDED) near which the mean width is below the median width while speaking."""
     if not phones or not np.isfinite(mouth.width).any():
-        return Hits()
-    level = np.nanmedian(mouth.width[_speaking(phones, len(mouth))])
-    return _count(lambda times: _usual(mouth.width, times), level, phones, ROUNDED)
+        return PhoneHits()
+    level = np.nanmedian(mouth.width[_speech_frames(phones, len(mouth))])
+    return _count(lambda times: _mean_near(mouth.width, times), level, phones, ROUNDED)
 
 
-def closed_gap(mouth: Mouth, phones: Sequence[Phone]) -> list[float]:
-    """The least aperture near every p, b and m, in eye distances: whether "closed" is closed."""
-    values = _least(mouth.aperture, [phone.middle for phone in phones if phone.label in CLOSED])
+def closure_gaps(mouth: MouthCurves, phones: Sequence[Phone]) -> list[float]:
+    """The least aperture near every /p b m/, in eye distances."""
+    values = _min_near(mouth.aperture, [phone.middle for phone in phones if phone.label in CLOSED])
     return values[np.isfinite(values)].tolist()
 
 
 def _count(
-    near: Callable[[Sequence[float]], np.ndarray], level: float, phones: Sequence[Phone], labels: Collection[str]
-) -> Hits:
-    """Phones of `labels` near whose middles the curve is below `level`; those without frames count for nothing."""
+    near: Callable[[Times], np.ndarray], level: float, phones: Sequence[Phone], labels: Collection[str]
+) -> PhoneHits:
+    """Count phones of `labels` near whose middles the curve is below `level`; those without frames are left out."""
     wanted = [phone.middle for phone in phones if phone.label in labels]
     if not wanted:
-        return Hits()
+        return PhoneHits()
     seen = near(wanted)
     chance = near(np.arange(min(p.start for p in phones), max(p.end for p in phones), _STEP))
     seen, chance = (values[np.isfinite(values)] for values in (seen, chance))
     if not len(seen) or not len(chance):
-        return Hits()
-    return Hits(int((seen < level).sum()), len(seen), float((chance < level).mean()) * len(seen))
+        return PhoneHits()
+    return PhoneHits(int((seen < level).sum()), len(seen), float((chance < level).mean()) * len(seen))
 
 
-def _least(curve: np.ndarray, times: Sequence[float]) -> np.ndarray:
+def _min_near(curve: np.ndarray, times: Times) -> np.ndarray:
     """Least value of curve [T] within CLOSED_REACH of times [n] in seconds, [n]; NaN where there is none."""
-    values = np.where(_close(curve, times, CLOSED_REACH), curve, np.inf).min(axis=1)
+    values = np.where(_frames_near(curve, times, CLOSED_REACH), curve, np.inf).min(axis=1)
     return np.where(np.isinf(values), np.nan, values)
 
 
-def _usual(curve: np.ndarray, times: Sequence[float]) -> np.ndarray:
-    """The same for the mean within ROUNDED_REACH."""
-    close = _close(curve, times, ROUNDED_REACH)
+def _mean_near(curve: np.ndarray, times: Times) -> np.ndarray:
+    """Mean of curve [T] within ROUNDED_REACH of times [n] in seconds, [n]; NaN where there is none."""
+    close = _frames_near(curve, times, ROUNDED_REACH)
     count = close.sum(axis=1)
     return np.where(count, np.where(close, curve, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
-def _close(curve: np.ndarray, times: Sequence[float], reach: float) -> np.ndarray:
+def _frames_near(curve: np.ndarray, times: Times, reach: float) -> np.ndarray:
     """[n, T] bool: frames with a value within `reach` of each time."""
     shown = (np.arange(len(curve)) + 0.5) / FPS
     apart = np.abs(shown[None] - np.asarray(times, np.float64)[:, None])
     return (apart <= reach + 1e-9) & np.isfinite(curve)[None]
 
 
-def _speaking(phones: Sequence[Phone], frames: int) -> np.ndarray:
+def _speech_frames(phones: Sequence[Phone], frames: int) -> np.ndarray:
     """Frames [T] bool from the first phone to the last; all of them if none lies inside."""
     shown = (np.arange(frames) + 0.5) / FPS
     inside = (shown >= min(p.start for p in phones)) & (shown <= max(p.end for p in phones))
@@ -150,14 +152,15 @@ def _speaking(phones: Sequence[Phone], frames: int) -> np.ndarray:
 
 
 def _percentiles(curve: np.ndarray) -> tuple[float, float]:
-    json_safe = curve[np.isfinite(curve)]
-    return tuple(np.percentile(json_safe, RANGE)) if len(json_safe) else (float("nan"), float("nan"))
+    finite = curve[np.isfinite(curve)]
+    low, high = np.percentile(finite, RANGE) if len(finite) else (np.nan, np.nan)
+    return low, high
 
 
 # -- sound and lips ---------------------------------------------------------------------------------------------------
 
 
-def envelope(samples: np.ndarray, frames: int) -> np.ndarray:
+def loudness_envelope(samples: np.ndarray, frames: int) -> np.ndarray:
     """Loudness [frames] of samples (mono [samples], 16 kHz) in 0..1: RMS level of each video frame, 40 dB down to 0."""
     size = SAMPLE_RATE // FPS
     padded = np.zeros(frames * size, np.float64)
@@ -167,9 +170,8 @@ def envelope(samples: np.ndarray, frames: int) -> np.ndarray:
     return np.clip((level - top) / _DYNAMIC_DB + 1, 0, None)
 
 
-def stillness(mouth: Mouth, speaking: Mouth) -> float:
-    """How much a mouth moves of what it moves when speaking: ratio of the mean squared change of aperture from frame
-    to frame (for silence; 0 is still)."""
+def motion_ratio(mouth: MouthCurves, speaking: MouthCurves) -> float:
+    """Mean squared change of aperture from frame to frame over that of a speaking mouth; 0: it stands still."""
 
     def energy(curve: np.ndarray) -> float:
         change = np.diff(curve)
@@ -180,8 +182,10 @@ def stillness(mouth: Mouth, speaking: Mouth) -> float:
 
 
 def rigid_jitter(points: np.ndarray) -> float:
-    """Trembling of what should be rigid, in thousandths of the eye distance: RMS second difference over time of the
-    RIGID landmarks in points [T,478,2] (a head that moves evenly does not tremble)."""
+    """Jitter of the RIGID landmarks of points [T,478,2], in thousandths of the eye distance.
+
+    It is the RMS second difference over time, so that a head that moves evenly has none.
+    """
     points = np.asarray(points, np.float64)
     a, b = metrics.EYE_OUTER_CORNERS
     scale = np.nanmedian(np.linalg.norm(points[:, a] - points[:, b], axis=-1)) if len(points) else float("nan")

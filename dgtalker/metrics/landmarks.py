@@ -1,4 +1,4 @@
-"""Figures about the landmarks of one face, float [478,2] in pixels.
+"""Metrics of the landmarks of one face, float [478,2] in pixels; NaN where no face was found.
 
 Landmark numbers are those of MediaPipe's 478-point face mesh.
 """
@@ -16,7 +16,12 @@ EYES = (  # (upper, lower) lid pairs and the two corners, right and left eye
     (((159, 145), (158, 153), (160, 144)), (33, 133)),
     (((386, 374), (385, 380), (387, 373)), (263, 362)),
 )
-SIZE = 256  # distances are given in pixels of a picture of this size, whatever the data set's
+SIZE = 256  # side of the picture that reported distances in pixels refer to, whatever the data set's
+
+
+def has_face(landmarks: np.ndarray) -> np.ndarray:
+    """Whether a face was found: bool [...] of landmarks [...,478,2]."""
+    return np.asarray(np.isfinite(landmarks).all(axis=(-2, -1)))
 
 
 def mouth_box(landmarks: np.ndarray, size: int, margin: float = 0.25) -> tuple[slice, slice]:
@@ -41,7 +46,7 @@ def aperture(landmarks: np.ndarray) -> float:
 
 
 def eye_closure(landmarks: np.ndarray) -> float:
-    """Minus the eye aspect ratio (lid gap over eye width), mean of both eyes: rises as the eyes close."""
+    """Minus the eye aspect ratio (lid gap over eye width), mean of both eyes; rises as the eyes close."""
     ratios = []
     for pairs, (outer, inner) in EYES:
         width = np.linalg.norm(landmarks[outer] - landmarks[inner])

@@ -1,10 +1,10 @@
-"""Figures about pictures, uint8 [H,W,3], in plain numpy."""
+"""Metrics of uint8 pictures [H,W,3], in numpy; image_loss.py has those of tensors that training needs."""
 
 from __future__ import annotations
 
 import numpy as np
 
-PSNR_CEILING = 100.0  # of identical pictures, so that means stay finite
+PSNR_CEILING = 100.0  # dB of identical pictures, so that means stay finite
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -14,7 +14,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def masked_psnr(a: np.ndarray, b: np.ndarray, mask: np.ndarray) -> float:
-    """psnr of what lies under a soft mask [H,W] in [0,1]; NaN if nothing does."""
+    """PSNR in dB under a soft mask [H,W] in [0,1]; NaN if the mask is empty."""
     weight = float(mask.sum())
     if weight < 1e-6:
         return float("nan")
@@ -23,7 +23,7 @@ def masked_psnr(a: np.ndarray, b: np.ndarray, mask: np.ndarray) -> float:
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """Structural similarity (Wang et al. 2004: 11x11 Gaussian window, sigma 1.5) of the luminances of two pictures."""
+    """Structural similarity of the luminances of two pictures (Wang et al. 2004: 11x11 Gaussian window, sigma 1.5)."""
     from skimage.metrics import structural_similarity
 
     return float(

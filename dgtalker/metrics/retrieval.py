@@ -1,11 +1,11 @@
-"""Which of ten sounds belongs to these lips? A judge that knows nothing of the identity picks one.
+"""Which of ten sounds belongs to these lips? A predictor that knows nothing of the identity picks one.
 
-The judge is a ridge regression from the sound (log-mel in 20 bands, 11 frames around the one asked about) to the
+The predictor is a ridge regression from the sound (log-mel in 20 bands, 11 frames around the one asked about) to the
 aperture and width of real talkers' mouths, both scaled to each clip's own mean and spread. It shares no weights and no
 features with the identity's encoders. It picks the sound whose predicted curves correlate best with the curves seen:
-mean of the two correlations. A clip is never judged by what was learnt from it.
+mean of the two correlations. A clip is never scored by what was learnt from it.
 
-Without real talkers to learn from, the sound's envelope stands for the aperture and the width is not looked at.
+Without real talkers to learn from, the sound's envelope stands for the aperture and the width is ignored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from dgtalker.metrics import pearson
-from dgtalker.metrics.articulation import Mouth, envelope
+from dgtalker.metrics.articulation import MouthCurves, loudness_envelope
 
 CANDIDATES = 10
 _BANDS, _REACH = 20, 5  # of the log-mel spectrogram; frames to either side
@@ -25,25 +25,25 @@ _RIDGE = 0.1  # penalty over the mean square of a feature, times the number of f
 
 
 @dataclass(frozen=True)
-class Heard:
+class LipClip:
     """A stretch of sound and the lips seen with it."""
 
-    name: str  # what it is part of; the judge leaves out real lips of this name
+    name: str  # of the recording; the predictor leaves out real lips of this name
     samples: np.ndarray  # mono, 16 kHz
-    mouth: Mouth
+    mouth: MouthCurves
     voice: str = ""  # who speaks; wrong sounds are drawn from the same voice first
 
     @cached_property
     def bands(self) -> np.ndarray:
-        """What the judge hears, see `listen`."""
-        return listen(self.samples, len(self.mouth))
+        """Input of the predictor, see `log_mel_windows`."""
+        return log_mel_windows(self.samples, len(self.mouth))
 
 
-class LipJudge:
-    """Predicts a mouth from sound, after real ones."""
+class LipPredictor:
+    """Ridge regression from sound to aperture and width, learnt from real mouths."""
 
-    def __init__(self, real: Sequence[Heard] = ()):
-        """`real`: talkers filmed; where a face was missed, the frame is left out."""
+    def __init__(self, real: Sequence[LipClip] = ()):
+        """Learn from `real`, filmed talkers; frames without a face are left out."""
         self._sums = {}
         for clip in real:
             x, y = clip.bands, _scaled(clip.mouth)
@@ -55,23 +55,23 @@ class LipJudge:
 
     @property
     def method(self) -> str:
-        """How it judges, for the report."""
+        """How it predicts, for the report."""
         if not self._sums:
             return "envelope of the sound"
         return f"ridge regression on the true lips of {len(self._sums)} clips, the judged one left out"
 
-    def predict(self, sound: Heard, without: str | None = None) -> np.ndarray:
-        """[T, 2] aperture and width to that sound, without scale; width NaN if there was nothing to learn from."""
+    def predict(self, sound: LipClip, without: str | None = None) -> np.ndarray:
+        """Aperture and width [T, 2] to that sound, without scale; width NaN if there was nothing to learn from."""
         if not self._learnt(without):
             frames = len(sound.mouth)
-            return np.stack([envelope(sound.samples, frames), np.full(frames, np.nan)], axis=1)
+            return np.stack([loudness_envelope(sound.samples, frames), np.full(frames, np.nan)], axis=1)
         if without not in self._weights:
             gram, cross, count = (sum(part) for part in zip(*self._learnt(without), strict=True))
             penalty = _RIDGE * count * np.eye(len(gram)) * np.trace(gram) / (len(gram) * max(count, 1))
             self._weights[without] = np.linalg.solve(gram + penalty, cross)
         return sound.bands @ self._weights[without]
 
-    def score(self, sound: Heard, mouth: Mouth, without: str | None = None) -> float:
+    def score(self, sound: LipClip, mouth: MouthCurves, without: str | None = None) -> float:
         """How well `mouth` fits the sound, -1..1."""
         guess = self.predict(sound, without)
         scores = [pearson(guess[:, 0], mouth.aperture)]
@@ -83,10 +83,10 @@ class LipJudge:
         return [sums for name, sums in self._sums.items() if name != without]
 
 
-def retrieval(
-    judge: LipJudge, pieces: Sequence[Heard], candidates: int = CANDIDATES, seed: int = 0
+def retrieval_rate(
+    predictor: LipPredictor, pieces: Sequence[LipClip], candidates: int = CANDIDATES, seed: int = 0
 ) -> tuple[float, list[bool]]:
-    """Share of `pieces` whose own sound the judge picks among `candidates`, and for each whether it does.
+    """Share of `pieces` whose own sound the predictor picks among `candidates`, and for each whether it does.
 
     The others are drawn from the pieces of the same voice, and from all where these are too few. All mouths should be
     of one length. Ties are misses. NaN and [] if there are fewer pieces than candidates.
@@ -98,13 +98,13 @@ def retrieval(
     for i, piece in enumerate(pieces):
         rest = rng.permutation([j for j in range(len(pieces)) if j != i])
         others = sorted(rest, key=lambda j, voice=piece.voice: pieces[j].voice != voice)[: candidates - 1]
-        own = judge.score(piece, piece.mouth, piece.name)
-        best = max(judge.score(pieces[j], piece.mouth, piece.name) for j in others)
+        own = predictor.score(piece, piece.mouth, piece.name)
+        best = max(predictor.score(pieces[j], piece.mouth, piece.name) for j in others)
         right.append(bool(own > best))
     return float(np.mean(right)), right
 
 
-def listen(samples: np.ndarray, frames: int) -> np.ndarray:
+def log_mel_windows(samples: np.ndarray, frames: int) -> np.ndarray:
     """Log-mel bands around every video frame, [frames, 11 x 20], less their mean over the recording."""
     from dgtalker.audio.features import log_mel, speech_gain
 
@@ -114,8 +114,8 @@ def listen(samples: np.ndarray, frames: int) -> np.ndarray:
     return np.concatenate([padded[k : k + frames] for k in range(2 * _REACH + 1)], axis=1).astype(np.float64)
 
 
-def _scaled(mouth: Mouth) -> np.ndarray:
-    """[T, 2] aperture and width less their means, over their spreads."""
+def _scaled(mouth: MouthCurves) -> np.ndarray:
+    """Aperture and width [T, 2], standardised over the clip."""
     curves = np.stack([mouth.aperture, mouth.width], axis=1)
     spread = np.nanstd(curves, axis=0) if np.isfinite(curves).any() else np.ones(2)
     return (curves - np.nanmean(curves, axis=0)) / np.maximum(spread, 1e-9)

@@ -1,1 +1,1 @@
-"""What is drawn from figures: contact sheets, HTML pages, model cards."""
+"""What is drawn from measurements: contact sheets, an HTML page, model cards."""

@@ -1,4 +1,4 @@
-"""What a report shows beside its figures: strips of frames and curves. They are kept out of the JSON."""
+"""Figures of a report: strips of frames and curves. They are kept out of the JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Curves:
-    """Lines over a common axis; NaN where nothing was seen."""
+    """Lines over a common axis; NaN where nothing was measured."""
 
     title: str
     x_label: str
@@ -29,18 +29,20 @@ class Curves:
 
 @dataclass
 class ReportFigures:
-    """Filled while measuring, by the block of the report that they belong to."""
+    """Strips and curves by the block of the report that they belong to; filled while measuring."""
 
     strips: dict[str, list[Strip]] = field(default_factory=dict)
     curves: dict[str, list[Curves]] = field(default_factory=dict)
 
-    def add(self, block: str, *things: Strip | Curves) -> None:
-        """Add strips and curves to a block's exhibits."""
-        for thing in things:
-            shelf = self.strips if isinstance(thing, Strip) else self.curves
-            shelf.setdefault(block, []).append(thing)
+    def add(self, block: str, *figures: Strip | Curves) -> None:
+        """Add strips and curves to a block."""
+        for figure in figures:
+            if isinstance(figure, Strip):
+                self.strips.setdefault(block, []).append(figure)
+            else:
+                self.curves.setdefault(block, []).append(figure)
 
 
 def evenly_spaced(count: int, columns: int) -> np.ndarray:
-    """At most `columns` of `count` frames, evenly spread, first and last among them: int64 [<= columns]."""
+    """Indices of at most `columns` of `count` frames, evenly spaced from first to last: int64 [<= columns]."""
     return np.linspace(0, count - 1, min(columns, count)).round().astype(int)

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
-from fakes.held_out import FRAMES, SHORTER, make_dataset, read_faces
+from fakes.held_out import FRAMES, SHORTER, fake_landmarks, make_dataset
 from fakes.speech import RATE, syllables
 
 from dgtalker import metrics
@@ -22,7 +22,11 @@ def report(identity, tmp_path_factory):
     dataset = make_dataset(folder, identity)
     config = EvaluationConfig(refine_cameras=True, sheets=folder / "sheets")
     report_figures = ReportFigures()
-    return evaluate(identity, dataset, config, faces=read_faces, report_figures=report_figures), folder, report_figures
+    return (
+        evaluate(identity, dataset, config, read_landmarks=fake_landmarks, report_figures=report_figures),
+        folder,
+        report_figures,
+    )
 
 
 def test_keys_that_other_tools_read(report):
@@ -84,10 +88,10 @@ def test_voices_of_others_are_heard(identity, tmp_path):
     soundfile.write(tmp_path / "voices" / "one.wav", syllables(1.2), RATE)
     dataset = make_dataset(tmp_path / "set", identity, clips=1)
     config = EvaluationConfig(voices=(tmp_path / "voices",))
-    unseen = evaluate(identity, dataset, config, faces=read_faces)["unseen_audio"]
+    unseen = evaluate(identity, dataset, config, read_landmarks=fake_landmarks)["unseen_audio"]
     assert unseen["n"]["frames"] == 30 and unseen["silence"]["digital"]["motion_ratio"] < 0.1
     with pytest.raises(UserError, match="no folder of voices"):
-        evaluate(identity, dataset, EvaluationConfig(voices=(tmp_path / "nowhere",)), faces=read_faces)
+        evaluate(identity, dataset, EvaluationConfig(voices=(tmp_path / "nowhere",)), read_landmarks=fake_landmarks)
 
 
 def test_exhibits_are_there_for_the_page(report):
@@ -101,7 +105,7 @@ def test_sheets_are_written(report):
 
 def test_pictures_that_come_before_the_rendering_make_it_late(identity, tmp_path):
     pytest.importorskip("skimage")
-    report = evaluate(identity, make_dataset(tmp_path, identity, late=-2), faces=read_faces)
+    report = evaluate(identity, make_dataset(tmp_path, identity, late=-2), read_landmarks=fake_landmarks)
     assert report["self_driven"]["aperture_lag_frames"] == 2
     assert report["self_driven"]["aperture_r"] < 0.99
 
@@ -110,7 +114,9 @@ def test_variants_of_an_ablation_are_measured_beside_the_identity(identity, fake
     pytest.importorskip("skimage")
     shutil.copytree(fake_identity, tmp_path / "variants" / "no_swap")
     dataset = make_dataset(tmp_path / "set", identity)
-    report = evaluate(identity, dataset, EvaluationConfig(baselines=tmp_path / "variants"), faces=read_faces)
+    report = evaluate(
+        identity, dataset, EvaluationConfig(baselines=tmp_path / "variants"), read_landmarks=fake_landmarks
+    )
     same, own = report["baselines"]["no_swap"], report["self_driven"]
     assert all(same[key] == own[key] for key in ("psnr", "psnr_mouth", "lmd_px", "aperture_r", "aperture_lag_frames"))
     assert same["leakage"]["matrix"] == report["leakage"]["matrix"]
@@ -118,10 +124,10 @@ def test_variants_of_an_ablation_are_measured_beside_the_identity(identity, fake
     assert same["swap"]["psnr_upper"] == report["swap"]["psnr_upper"]
     assert "no variant" in report["baselines"]["one_basis"]["reason"]
     with pytest.raises(UserError, match="none of the variants"):
-        evaluate(identity, dataset, EvaluationConfig(baselines=tmp_path), faces=read_faces)
+        evaluate(identity, dataset, EvaluationConfig(baselines=tmp_path), read_landmarks=fake_landmarks)
 
 
 def test_no_clips_to_evaluate_is_refused(identity, tmp_path):
     dataset = make_dataset(tmp_path, identity, clips=1)
     with pytest.raises(UserError, match="At least one clip"):
-        evaluate(identity, dataset, EvaluationConfig(clips=0), faces=read_faces)
+        evaluate(identity, dataset, EvaluationConfig(clips=0), read_landmarks=fake_landmarks)

@@ -3,26 +3,26 @@
 import numpy as np
 import pytest
 import torch
-from fakes.held_out import read_same_face
+from fakes.held_out import same_landmarks
 
 from dgtalker.camera import orbit_camera
 from dgtalker.evaluation.attached_landmarks import attach_landmarks, landmark_halves, project
-from dgtalker.evaluation.held_out import HeldOut
+from dgtalker.evaluation.context import EvaluationContext
 from dgtalker.evaluation.landmark_leakage import measure_landmark_leakage
-from dgtalker.evaluation.leakage import States
+from dgtalker.evaluation.leakage import FaceStates
 from dgtalker.identity import Identity
 
 
 @pytest.fixture
 def identity(fake_identity, monkeypatch):
-    monkeypatch.setattr("dgtalker.evaluation.attached_landmarks.REACH", 30.0)  # a few hundred splats lie far apart
+    monkeypatch.setattr("dgtalker.evaluation.attached_landmarks.MAX_PIXELS", 30.0)  # a few hundred splats lie far apart
     return Identity.from_pretrained(fake_identity)
 
 
 def measure(identity, attached):
-    states = States(np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32), *np.ones((2, 2, 8, 8), np.float32))
-    held = HeldOut(identity, [], {}, read_same_face)
-    return measure_landmark_leakage(held, states, [orbit_camera(size=64)] * 2, attached)
+    states = FaceStates(np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32), *np.ones((2, 2, 8, 8), np.float32))
+    context = EvaluationContext(identity, [], {}, same_landmarks)
+    return measure_landmark_leakage(context, states, [orbit_camera(size=64)] * 2, attached)
 
 
 def test_halves_have_lips_below_and_eyes_above():
@@ -32,14 +32,14 @@ def test_halves_have_lips_below_and_eyes_above():
 
 
 def test_anchors_lie_on_splats_of_their_half_that_face_the_camera(identity):
-    attached = attach_landmarks(identity, read_same_face)
+    attached = attach_landmarks(identity, same_landmarks)
     for splats, weight in ((attached.upper, identity.head.upper_weight), (attached.lower, identity.head.lower_weight)):
         assert bool((weight[torch.from_numpy(splats)] > 0.5).all())
         assert bool((identity.head.mean_means[torch.from_numpy(splats), 2] > 0).all())
 
 
 def test_a_head_made_without_leakage_has_none(identity):
-    found = measure(identity, attach_landmarks(identity, read_same_face))
+    found = measure(identity, attach_landmarks(identity, same_landmarks))
     assert found["by"] == "geometry" and found["unit"] == "pixels at 256" and min(found["landmarks"]) > 0
     assert found["lip_to_upper"] == 0 and found["exp_to_lower"] == 0
     assert found["matrix"]["change"][0][0] > 0.1 and found["matrix"]["change"][1][1] > 0.1
@@ -51,7 +51,7 @@ def test_leakage_that_was_put_in_is_found(identity):
         moved = head.basis_means[3:].norm(dim=-1).amax(dim=1)
         head.basis_means[3:] += 0.5 * moved[:, None, None] * head.upper_weight[None, :, None] * torch.eye(3)[0]
         head._arrays = None
-    attached = attach_landmarks(identity, read_same_face)
+    attached = attach_landmarks(identity, same_landmarks)
     found = measure(identity, attached)
     assert found["lip_to_upper"] > 0.3 and found["exp_to_lower"] == 0
     assert found["matrix"]["ratio"][1][0] == found["lip_to_upper"]

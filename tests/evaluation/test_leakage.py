@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dgtalker.evaluation.leakage import States, leakage
+from dgtalker.evaluation.leakage import FaceStates, pixel_leakage
 
 H = 16
 
@@ -25,11 +25,11 @@ def states(count=3):
     rng = np.random.default_rng(0)
     upper = np.zeros((count, H, H), np.float32)
     upper[:, : H // 2] = 1
-    return States(rng.normal(size=(count, 2)), rng.normal(size=(count, 3)), upper, 1 - upper)
+    return FaceStates(rng.normal(size=(count, 2)), rng.normal(size=(count, 3)), upper, 1 - upper)
 
 
 def test_known_leakage_is_measured():
-    report = leakage(toy(0.3, 0.1), states(), ["exp1", "exp2"], ["lip1", "lip2", "lip3"])
+    report = pixel_leakage(toy(0.3, 0.1), states(), ["exp1", "exp2"], ["lip1", "lip2", "lip3"])
     assert report["lip_to_upper"] == pytest.approx(0.3, abs=1e-3)
     assert report["exp_to_lower"] == pytest.approx(0.1, abs=1e-3)
     assert report["swap_lip_to_upper"] == pytest.approx(0.3, abs=1e-3)
@@ -39,10 +39,10 @@ def test_known_leakage_is_measured():
 
 
 def test_no_leakage_is_zero():
-    report = leakage(toy(0, 0), states(), ["exp1", "exp2"], ["lip1", "lip2", "lip3"])
+    report = pixel_leakage(toy(0, 0), states(), ["exp1", "exp2"], ["lip1", "lip2", "lip3"])
     assert report["lip_to_upper"] == 0 and report["exp_to_lower"] == 0
 
 
 def test_a_direction_that_does_nothing_of_its_own_has_no_ratio():
-    report = leakage(toy(0, 0.1, dead=True), states(), ["exp1", "exp2"], ["lip1", "lip2", "lip3"])
+    report = pixel_leakage(toy(0, 0.1, dead=True), states(), ["exp1", "exp2"], ["lip1", "lip2", "lip3"])
     assert np.isnan(report["exp_to_lower"]) and report["lip_to_upper"] == 0

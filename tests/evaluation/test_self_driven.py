@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from fakes.held_out import make_dataset, read_faces
+from fakes.held_out import fake_landmarks, make_dataset
 from fakes.speech import RATE, syllables
 
 from dgtalker.audio import phones as phones_module
 from dgtalker.audio.phones import Phone
 from dgtalker.evaluation import evaluate
 from dgtalker.evaluation.ground_truth import GroundTruth
-from dgtalker.evaluation.self_driven import compare, summarise
+from dgtalker.evaluation.self_driven import compare_frames, summarise_clips
 from dgtalker.media.audio import load_audio
 from dgtalker.video.dataset import Dataset
 
@@ -26,11 +26,11 @@ def lips(*shut):
     pictures = np.full((FRAMES, 64, 64, 3), 100, np.uint8)
     for time in shut:
         pictures[np.abs(TIMES - time) < 0.05] = 255
-    return list(pictures), read_faces(pictures)
+    return list(pictures), fake_landmarks(pictures)
 
 
 def row(truth, made, phones):
-    return compare("clip", truth[0], made[0], truth[1], made[1], phones)
+    return compare_frames("clip", truth[0], made[0], truth[1], made[1], phones)
 
 
 PHONES = [Phone("AA", 0.2, 0.3, 1), Phone("P", 0.45, 0.55, 1), Phone("M", 1.45, 1.55, 1), Phone("AA", 1.8, 1.9, 1)]
@@ -38,7 +38,7 @@ PHONES = [Phone("AA", 0.2, 0.3, 1), Phone("P", 0.45, 0.55, 1), Phone("M", 1.45, 
 
 def test_the_share_of_closures_is_of_all_clips_together():
     rows = [row(lips(0.5, 1.5), lips(0.5), PHONES), row(lips(0.5, 1.5), lips(0.5, 1.5), PHONES)]
-    figures = summarise(rows)
+    figures = summarise_clips(rows)
     assert figures["closure_hit_rate"] == 0.75 and figures["phones"]["closures"] == 4
     assert figures["phones"]["true_lips"]["closure_hit_rate"] == 1
     assert figures["phones"]["random_times"]["closure_hit_rate"] < 0.5 and figures["phones"]["note"] is None
@@ -47,8 +47,8 @@ def test_the_share_of_closures_is_of_all_clips_together():
 
 def test_clips_without_a_transcript_count_for_nothing():
     known, unknown = row(lips(0.5, 1.5), lips(0.5, 1.5), PHONES), row(lips(0.5), lips(1.0), [])
-    assert summarise([known, unknown])["closure_hit_rate"] == 1
-    figures = summarise([unknown], [GroundTruth(lips()[1], [], "no English transcript")])
+    assert summarise_clips([known, unknown])["closure_hit_rate"] == 1
+    figures = summarise_clips([unknown], [GroundTruth(lips()[1], [], "no English transcript")])
     assert np.isnan(figures["closure_hit_rate"]) and figures["phones"]["note"] == "no English transcript"
 
 
@@ -68,7 +68,7 @@ def test_without_pocketsphinx_the_figure_is_left_out_and_says_why(clip, identity
     pytest.importorskip("skimage")
     phones_module._decoder.cache_clear()
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
-    block = evaluate(identity, clip, faces=read_faces)["self_driven"]
+    block = evaluate(identity, clip, read_landmarks=fake_landmarks)["self_driven"]
     assert np.isnan(block["closure_hit_rate"]) and "pocketsphinx" in block["phones"]["note"]
     assert block["psnr"] > 40
 
@@ -78,7 +78,7 @@ def test_known_phones_of_a_clip_reach_the_report(clip, identity, monkeypatch):
     said = [Phone("B", 0.1 * k, 0.1 * k + 0.05, 1) for k in range(1, 9)]  # the last ones are after the clip's end
     monkeypatch.setattr(phones_module, "require_pocketsphinx", lambda: None)
     monkeypatch.setattr(phones_module, "align_phones", lambda samples, text: said if "bin blue" in text else [])
-    report = evaluate(identity, clip, faces=read_faces)
+    report = evaluate(identity, clip, read_landmarks=fake_landmarks)
     made, static = report["self_driven"], report["baselines"]["static"]
     assert (
         made["phones"]["closures"] == 5 and made["closure_hit_rate"] == made["phones"]["true_lips"]["closure_hit_rate"]
@@ -96,6 +96,6 @@ def test_real_clips_are_aligned(other_grid_clip):
         def __len__(self):
             return 75
 
-    found = GroundTruth.of(RealClip(), lambda pictures: np.zeros((len(pictures), 478, 2)))
+    found = GroundTruth.from_clip(RealClip(), lambda pictures: np.zeros((len(pictures), 478, 2)))
     assert [p.label for p in found.phones if p.label in phones_module.CLOSED] == ["B", "B"] and found.note is None
     assert found.phones[-1].end <= 3.0 <= len(load_audio(other_grid_clip)) / 16000 + 0.1

@@ -10,7 +10,7 @@ from dgtalker.camera import Camera, orbit_camera
 from dgtalker.errors import UserError
 from dgtalker.evaluation import side_views
 from dgtalker.evaluation.attached_landmarks import project
-from dgtalker.evaluation.held_out import HeldOut, draw
+from dgtalker.evaluation.context import EvaluationContext, render_coefficients
 from dgtalker.video.true_views import TrueViews, views_path
 
 YAWS = np.array([-40.0, 0.0, 40.0])
@@ -26,8 +26,12 @@ def scene(identity, tmp_path):
     cameras = Camera.stack([orbit_camera(yaw, size=64) for yaw in YAWS])
     seen = {}  # a picture's hash -> the 3D head it shows, as the detector will read it
     clips = list(dataset)
-    held = HeldOut(identity, clips, {}, lambda pictures: np.array([seen[hash(p.tobytes())] for p in pictures]))
-    held.codes.update({clip.name: identity.encode(clip.features.float().numpy(), clip.blink.numpy()) for clip in clips})
+    context = EvaluationContext(
+        identity, clips, {}, lambda pictures: np.array([seen[hash(p.tobytes())] for p in pictures])
+    )
+    context.coefficients.update(
+        {clip.name: identity.encode(clip.features.float().numpy(), clip.blink.numpy()) for clip in clips}
+    )
     points = np.random.default_rng(0).normal(0, 0.5, (478, 3))
 
     def note(picture, camera):
@@ -35,17 +39,19 @@ def scene(identity, tmp_path):
         return picture
 
     frames = np.array([2, 9])
-    a_exp, a_lip = held.codes["clip0"]
-    inner = TRUE.camera(cameras)
-    pictures = [[note(draw(identity, a_exp[t], a_lip[t], inner[i]), inner[i]) for i in range(3)] for t in frames]
-    for code in [(a_exp[t], a_lip[t]) for t in frames] + [held.rest]:
+    a_exp, a_lip = context.coefficients["clip0"]
+    inner = TRUE.move_camera(cameras)
+    pictures = [
+        [note(render_coefficients(identity, a_exp[t], a_lip[t], inner[i]), inner[i]) for i in range(3)] for t in frames
+    ]
+    for code in [(a_exp[t], a_lip[t]) for t in frames] + [context.rest]:
         for batch in (cameras, inner):
             for i in range(3):
-                note(draw(identity, *code, batch[i]), batch[i])
+                note(render_coefficients(identity, *code, batch[i]), batch[i])
     truth = tmp_path / "films"
     truth.mkdir()
     TrueViews(np.array(pictures), frames, YAWS, cameras).save(views_path(truth / "made.mp4"))
-    return held, truth
+    return context, truth
 
 
 def test_similarity_is_recovered_from_points():
@@ -72,26 +78,26 @@ def test_moved_cameras_show_the_moved_head():
     points = np.random.default_rng(3).normal(0, 0.5, (5, 3))
     outer = orbit_camera(20.0, size=256)
     there = project(TRUE.scale * points @ TRUE.rotation.T + TRUE.shift, outer)[0]
-    assert np.allclose(project(points, TRUE.camera(outer))[0], there, atol=1e-2)
+    assert np.allclose(project(points, TRUE.move_camera(outer))[0], there, atol=1e-2)
 
 
 def test_a_true_head_in_other_coordinates_is_aligned_and_scores_well(scene):
-    held, truth = scene
-    aligned = side_views.align(*_read(held, truth))
+    context, truth = scene
+    aligned = side_views.align_landmarks(*_read(context, truth))
     assert aligned.scale == pytest.approx(TRUE.scale, rel=1e-3) and np.allclose(aligned.shift, TRUE.shift, atol=1e-3)
 
 
-def _read(held, truth):
-    moments = side_views.find_moments(held, truth)
+def _read(context, truth):
+    moments = side_views.find_moments(context, truth)
     assert [moment.clip for moment in moments] == ["clip0", "clip0"]
-    made = [held.faces(side_views._draw(held, moment, moment.code)) for moment in moments]
-    return moments, made, [held.faces(moment.pictures) for moment in moments]
+    made = [context.read_landmarks(side_views._draw(context, moment, moment.code)) for moment in moments]
+    return moments, made, [context.read_landmarks(moment.pictures) for moment in moments]
 
 
 def test_figures_by_yaw(scene, monkeypatch):
-    held, truth = scene
-    monkeypatch.setattr(side_views, "align", lambda *_: TRUE)
-    found = side_views.measure_views(held, truth)
+    context, truth = scene
+    monkeypatch.setattr(side_views, "align_landmarks", lambda *_: TRUE)
+    found = side_views.measure_views(context, truth)
     aligned, static = found["aligned"], found["baselines"]["static"]
     assert aligned["psnr"] == aligned["psnr_face"] == 100 and aligned["lmd_px"] == 0
     assert [row["yaw"] for row in found["by_yaw"]] == list(YAWS)
@@ -99,7 +105,7 @@ def test_figures_by_yaw(scene, monkeypatch):
     assert found["moments"] == 2 and found["clips"] == 1
     assert found["psnr"] < 40 and found["psnr_face"] < 40 and found["lmd_px"] > 1
     assert static["psnr"] < 40 and "similarity" in aligned
-    assert held.report_figures.curves["views"] and held.report_figures.strips["views"]
+    assert context.report_figures.curves["views"] and context.report_figures.strips["views"]
 
 
 def test_films_without_views_are_said_to_have_none(scene, tmp_path):
@@ -112,7 +118,7 @@ def test_films_without_views_are_said_to_have_none(scene, tmp_path):
     [("a.mp4", ("a.mp4", 0)), ("my film at home.mp4", ("my film at home.mp4", 0)), ("a.mp4 at 2.40 s", ("a.mp4", 60))],
 )
 def test_a_clip_knows_its_film(source, film):
-    assert side_views.film_of(source) == film
+    assert side_views.parse_source(source) == film
 
 
 def test_damaged_views_are_refused(tmp_path):

@@ -8,13 +8,13 @@ import torch
 from dgtalker import metrics
 from dgtalker.camera import orbit_camera
 from dgtalker.evaluation.attached_landmarks import landmark_halves
-from dgtalker.evaluation.held_out import draw
+from dgtalker.evaluation.context import render_coefficients
 from dgtalker.video.dataset import ClipInfo, Dataset, DatasetInfo, write_clip, write_info
 
 SIZE, FRAMES, SHORTER = 64, 16, 10  # every clip has so many frames less than the one before
 
 
-def read_faces(pictures):
+def fake_landmarks(pictures):
     """Stands for MediaPipe: lips open with the darkness of the lower half, lids with the brightness of the upper."""
     found = []
     for picture in pictures:
@@ -32,7 +32,7 @@ def read_faces(pictures):
     return np.array(found, np.float32)
 
 
-def read_same_face(pictures):
+def same_landmarks(pictures):
     """Finds one face everywhere: the landmarks of its upper and of its lower half in a row each."""
     found = []
     for picture in pictures:
@@ -52,8 +52,8 @@ def make_dataset(folder, identity, clips=2, late=0, kind="log-mel"):
         rng, frames = np.random.default_rng(number), FRAMES - SHORTER * number
         smooth = np.cumsum(rng.normal(size=(2 * frames, 80)), 0) * 0.3
         features, blink = smooth.astype(np.float16), np.linspace(0, 1, frames).astype(np.float32)
-        codes = identity.encode(features.astype(np.float32), blink)
-        pictures = np.stack([draw(identity, e, a, camera) for e, a in zip(*codes, strict=True)])
+        coefficients = identity.encode(features.astype(np.float32), blink)
+        pictures = np.stack([render_coefficients(identity, e, a, camera) for e, a in zip(*coefficients, strict=True)])
         upper = np.zeros((frames, SIZE, SIZE), np.uint8)
         lower = upper.copy()
         upper[:, : SIZE // 2 - 4], lower[:, SIZE // 2 + 4 :] = 255, 255

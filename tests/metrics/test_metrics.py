@@ -49,8 +49,8 @@ def test_aperture_is_measured_in_eye_distances():
 
 
 def test_eye_closure_rises_as_the_lids_meet():
-    closures = [metrics.eye_closure(face(lids=lids)) for lids in (8, 4, 0)]
-    assert closures == sorted(closures) and closures[-1] == pytest.approx(0)
+    count_closures = [metrics.eye_closure(face(lids=lids)) for lids in (8, 4, 0)]
+    assert count_closures == sorted(count_closures) and count_closures[-1] == pytest.approx(0)
 
 
 def test_lip_distance_sees_lips_only():

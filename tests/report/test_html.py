@@ -9,8 +9,8 @@ import pytest
 from dgtalker.errors import UserError
 from dgtalker.report.figures import Curves, ReportFigures, Strip
 from dgtalker.report.html import render_page, write_page
-from dgtalker.report.html.plots import bar_plot, label, line_plot, runs, ticks
-from dgtalker.report.html.text import figure
+from dgtalker.report.html.plots import bar_plot, line_plot, split_at_nan, tick_label, ticks
+from dgtalker.report.html.text import format_number
 
 EVIL = "<script>alert('x')</script>\"&"
 MATRIX = {
@@ -101,13 +101,18 @@ def test_blocks_it_never_heard_of_are_tables():
 
 
 def test_missing_numbers_are_dashes():
-    assert figure(float("nan")) == figure(None) == "–"
-    assert figure(0.0) == "0.000" and figure(1e-5) == "1.0e-05" and figure(12.345) == "12.35" and figure(3) == "3"
+    assert format_number(float("nan")) == format_number(None) == "–"
+    assert (
+        format_number(0.0) == "0.000"
+        and format_number(1e-5) == "1.0e-05"
+        and format_number(12.345) == "12.35"
+        and format_number(3) == "3"
+    )
 
 
 def test_lines_break_where_nothing_was_seen():
     x = np.arange(5.0)
-    assert [len(run) for run in runs(x, np.array([1, np.nan, 2, 3, np.nan]))] == [1, 2]
+    assert [len(run) for run in split_at_nan(x, np.array([1, np.nan, 2, 3, np.nan]))] == [1, 2]
     svg = line_plot(Curves("t", "x", "y", x, {"a": np.array([1, np.nan, 2, 3, 4])}))
     assert svg.count("<polyline") == 2 and "nan" not in svg
     assert line_plot(Curves("t", "x", "y", x, {"a": np.full(5, np.nan)})) == ""
@@ -124,7 +129,7 @@ def test_bars_show_what_is_over_the_mark():
 def test_ticks_are_few_round_and_enclose(low, high):
     found = ticks(low, high, 5)
     assert 2 <= len(found) <= 9 and found[0] <= low and found[-1] >= high
-    assert all(len(label(t)) <= 8 for t in found)
+    assert all(len(tick_label(t)) <= 8 for t in found)
 
 
 def test_page_is_written_or_refused_in_words(tmp_path):

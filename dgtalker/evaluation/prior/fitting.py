@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 import torch
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from dgtalker import resumable
@@ -126,7 +126,7 @@ def tune(
 def _with_residuals(generator: Generator, w: Tensor, residuals: dict[str, Tensor]) -> Gaussians:
     """The generator's splats with the convolutions' output given instead of computed."""
     computed = generator.residuals
-    generator.residuals = lambda _: held
+    generator.residuals = lambda w: residuals
     try:
         return generator(w)
     finally:
@@ -155,7 +155,8 @@ class SmoothField:
     """A linear map of two fields of values at `texels` points to one smooth field over all texels.
 
     Values are averaged repeatedly over nearby points of the same part of the head, many times for the broad field and
-    few times for the fine one. The points are those of the generator's bases, so that changes are as wide on finer maps.
+    few times for the fine one. The points are those of the generator's bases, so that changes have the same width on
+    finer maps.
 
     A step along the map's gradient is preconditioned with its square, as in "Large Steps in Inverse Rendering of
     Geometry" (Nicolet et al. 2021), with a Gaussian in place of the inverse Laplacian.
@@ -176,7 +177,7 @@ class SmoothField:
             texels = np.flatnonzero(part == number)
             if not len(texels):
                 continue
-            tree, count = cKDTree(place[texels]), [*range(1, min(config.neighbours, len(texels)) + 1)]
+            tree, count = KDTree(place[texels]), [*range(1, min(config.neighbours, len(texels)) + 1)]
             distance, near = tree.query(place[texels], k=count)
             link(texels, texels[near], distance, 1.0)
             if config.mirror and name in MIRRORED:
@@ -189,7 +190,8 @@ class SmoothField:
         self.config = config
         self.matrix, self.transposed = matrix.tocsr().astype(np.float32), matrix.T.tocsr().astype(np.float32)
 
-    def __call__(self, broad: Tensor, fine: Tensor) -> Tensor:  # [Nc,C] x 2 -> [N,C]
+    def __call__(self, broad: Tensor, fine: Tensor) -> Tensor:
+        """Smooth field [N,C] of the sum of two fields [Nc,C]."""
         config = self.config
         smooth = self._passes(broad, config.broad_passes) + config.fine * self._passes(fine, config.fine_passes)
         return self.coarse.upsample(smooth)
@@ -209,5 +211,5 @@ class _Product(torch.autograd.Function):
         return torch.from_numpy(matrix @ values.detach().numpy())
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # ty: ignore[incompatible-method-override]
         return torch.from_numpy(ctx.transposed @ gradient.contiguous().numpy()), None, None

@@ -92,7 +92,7 @@ def _splats(generator: Generator, w: Tensor) -> Gaussians:
 
 @torch.no_grad()
 def compare_views(generator: Generator, splats: Gaussians, person: HeldOutPerson) -> dict:
-    """Metrics of a head: psnr, psnr_inside and ssim per view of ALL_VIEWS, of pictures rounded to 8 bits; geometry_mm."""
+    """psnr, psnr_inside and ssim per view of ALL_VIEWS, of pictures rounded to 8 bits, and geometry_mm."""
     size = person.images.shape[1]
     made = to_uint8(render(splats, cameras_of(ALL_VIEWS, size))[0]).numpy()
     truth = person.images.numpy()

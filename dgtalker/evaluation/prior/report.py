@@ -1,10 +1,10 @@
-"""evaluate-prior: how well a prior renders people that it never saw. Starts the work, gathers it, writes it down.
+"""evaluate-prior: how well a prior fits held-out people. Starts the work, collects the results, writes the report.
 
     fitted pictures (3 views) -> inversion: w          -> pictures from other views, against the truth
                               -> tuning around that w  -> the same
 
-Each person's results are a file of their own, so that a stopped run goes on where it was. Beside the fits: geometry
-against the true mesh, walks between people, the reach of the face units, and the figures by group.
+Each person's results have a file of their own, so that a stopped run can be resumed. Beside the fits: geometry against
+the true mesh, interpolations between people, how far W reaches the face units, and metrics by group.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
+from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +28,6 @@ from torch import Tensor
 from dgtalker import pretrained, resumable
 from dgtalker.errors import UserError
 from dgtalker.evaluation.prior import summary
-from dgtalker.evaluation.prior.close_ups import write_close_up_sheet
 from dgtalker.evaluation.prior.expressiveness import measure_face_units
 from dgtalker.evaluation.prior.fitting import FittingConfig
 from dgtalker.evaluation.prior.held_out import ALL_VIEWS, DETAIL_SIZE, FIT_VIEWS, SEVEN_VIEWS, UNSEEN_VIEWS
@@ -37,12 +38,12 @@ from dgtalker.files import json_safe, write_atomic
 from dgtalker.head.generator import Generator
 from dgtalker.head.template import HeadTemplate
 from dgtalker.people.source import PeopleSource, SyntheticPeople
-from dgtalker.report.contact_sheets.prior_report import pick_best_to_worst, write_report_sheet
+from dgtalker.report.contact_sheets.prior import pick_best_to_worst, write_close_up_sheet, write_report_sheet
 
 METHOD = 2  # raised when results of an earlier run must not be mixed with new ones
 TARGETS = {"inversion_db": 28.0, "tuned_db": 33.0, "gap_db": 2.0}
 REPORT_FILE, SHEET_FILE, DETAIL_FILE = "report.json", "report.jpg", "detail.jpg"
-GUESS_FILE = "guess.safetensors"
+ENCODER_FILE = "guess.safetensors"
 DETAIL_PEOPLE = 3  # on the picture of eyes and mouths
 STOPPED = "Stopped; the same command goes on from here."
 
@@ -56,11 +57,11 @@ class PriorReportConfig:
     output: Path | None = None  # folder of report.json and report.jpg; None: the prior's
     work: Path | None = None  # folder of per-person results; None: report-work in the output
     people: int = 40  # held-out people
-    first: int = 0  # number of the first one: other people to try settings on
-    seed: int = 0  # of the people and the first guess
+    first: int = 0  # number of the first one; others are for trying settings on
+    seed: int = 0  # of the people and the encoder
     size: int = 256  # side of the pictures in pixels
     workers: int = 2  # processes
-    walks: int = 12  # between pairs of people, for smoothness
+    walks: int = 12  # interpolations between pairs of people
     fitting: FittingConfig = field(default_factory=FittingConfig)
 
     def check(self) -> None:
@@ -79,43 +80,52 @@ def evaluate_prior(
     """Measure a prior and write report.json and report.jpg; returns the report.
 
     Args:
+        config: settings.
         progress: progress(done, total, message) in people.
         cancelled: asked between steps; Ctrl-C does the same.
-        source, template: other people or another head than the packaged ones; with another head, all is done in this
-            process.
+        source: other people than the packaged ones.
+        template: another head than the packaged one; then everything runs in this process.
 
     Raises:
         UserError: no such prior, no material for people, or a folder that cannot be written.
-        TrainingStopped: stopped on request; the same call continues.
+        TrainingStopped: stopped on request; the same call resumes.
     """
     config.check()
     started = time.perf_counter()
     prior = pretrained.find_checkpoint(config.prior, "prior")
     generator = Generator.from_pretrained(prior, template=template).requires_grad_(False)
-    if source is None and config.makehuman is None:
-        raise UserError("Held-out people need --makehuman, the folder with MakeHuman's skins, hair and eyes.")
+    if source is None:
+        if config.makehuman is None:
+            raise UserError("Held-out people need --makehuman, the folder with MakeHuman's skins, hair and eyes.")
+        source = SyntheticPeople(config.makehuman, generator.config.map_size, template)
     alone = template is not None or config.workers == 1  # a template is not sent to workers
-    source = source or SyntheticPeople(config.makehuman, generator.config.map_size, template)
     output = Path(config.output or prior)
     weights = pretrained.read_config(prior, "prior").get("weights_sha256", "")
     work = _work_folder(config, output, weights, source)
     numbers = range(config.first, config.first + config.people)
     with resumable.stop_on_interrupt(cancelled) as stop:
-        guess = _load_or_fit_encoder(config, generator, work, progress, stop)
+        encoder = _load_or_fit_encoder(config, generator, work, progress, stop)
         missing = [n for n in numbers if not _finished(work, n)]
-        report_done = PeopleProgress(progress, len(numbers), len(numbers) - len(missing))
+        done = len(numbers) - len(missing)
+        progress(done, len(numbers), "people")
+
+        def count_person() -> None:
+            nonlocal done
+            done += 1
+            progress(done, len(numbers), "people")
+
         if alone:
-            context = PriorContext(generator, source, guess, config.fitting, config.size, config.seed, work)
+            context = PriorContext(generator, source, encoder, config.fitting, config.size, config.seed, work)
             for number in missing:
                 _or_stopped(measure_person, context, number, stop)
-                report_done(number)
+                count_person()
         else:
-            _in_workers(config, prior, source, work, missing, report_done, stop)
+            _in_workers(config, prior, source, work, missing, count_person, stop)
         results = [resumable.load_state(result_path(work, n)) for n in numbers]
         progress(len(numbers), len(numbers), "walks and face units")
         people = [values for _, values in results]
         latents = [tensors["w"] for tensors, _ in results[: config.walks + 1]]
-        report = {
+        report: dict[str, Any] = {
             "prior": prior.name,
             "weights_sha256": weights,
             "people": len(people),
@@ -126,11 +136,11 @@ def evaluate_prior(
             "seven_views": [list(view) for view in SEVEN_VIEWS],
             "inversion": summary.fit_figures(people, "inversion"),
             "tuned": summary.fit_figures(people, "tuned"),
-            "baselines": {"mean_head": _short(summary.fit_figures(people, "mean_head"))},
+            "baselines": {"mean_head": _headline_metrics(summary.fit_figures(people, "mean_head"))},
             "geometry_mm": {
-                stage: summary.geometry(people, stage) for stage in ("mean_head", "inversion", "tuned")
+                stage: summary.mean_geometry(people, stage) for stage in ("mean_head", "inversion", "tuned")
             },
-            "detail": {"size": DETAIL_SIZE, **summary.detail(people)},
+            "detail": {"size": DETAIL_SIZE, **summary.mean_detail(people)},
             "expression_error": sum(p["expression_error"] for p in people) / len(people),
             "interpolation": mean_interpolation(generator, latents, config.size),
             "face_units": measure_face_units(generator),
@@ -151,7 +161,7 @@ def evaluate_prior(
 
 
 def targets_met(report: dict) -> dict[str, bool]:
-    """Which targets are reached, at the seven views that they are stated for."""
+    """Which TARGETS are reached; PSNR is over SEVEN_VIEWS."""
     gap = report["fairness"]["gap_db"]
     return {
         "inversion_db": report["inversion"]["psnr_seven_views"] >= TARGETS["inversion_db"],
@@ -164,7 +174,7 @@ def targets_met(report: dict) -> dict[str, bool]:
 
 
 def _work_folder(config: PriorReportConfig, output: Path, weights: str, source: PeopleSource) -> Path:
-    """Folder of this prior's results on these people; other weights, settings or material have another one."""
+    """Folder of this prior's results on these people; other weights, settings or assets have another one."""
     parts = (METHOD, weights, source.fingerprint(), config.seed, config.size, asdict(config.fitting), ALL_VIEWS)
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
     top = Path(config.work or output / "report-work")
@@ -212,7 +222,7 @@ def _refresh_card(prior: Path, generator: Generator) -> None:
         write_card(prior, generator, training)
 
 
-def _short(figures: dict) -> dict:
+def _headline_metrics(figures: dict) -> dict:
     return {key: value for key, value in figures.items() if isinstance(value, float)}
 
 
@@ -223,34 +233,22 @@ def _mean_seconds(people: list[dict]) -> dict[str, float]:
     return {**means, "all": round(sum(means.values()), 2)}
 
 
-# ---- work ----
-
-
-class PeopleProgress:
-    """Progress in people."""
-
-    def __init__(self, progress: resumable.Progress, total: int, done: int):
-        self.progress, self.total, self.done = progress, total, done
-        progress(done, total, "people")
-
-    def __call__(self, number: int) -> None:
-        self.done += 1
-        self.progress(self.done, self.total, "people")
+# ---- workers ----
 
 
 def _load_or_fit_encoder(config, generator, work: Path, progress, stop) -> RidgeEncoder:
-    """From the work folder, or learnt now."""
+    """The encoder from the work folder, or fitted now."""
     try:
-        tensors, _ = resumable.load_state(work / GUESS_FILE)
+        tensors, _ = resumable.load_state(work / ENCODER_FILE)
     except (FileNotFoundError, UserError):
         try:
-            guess = RidgeEncoder.fit(
+            encoder = RidgeEncoder.fit(
                 generator, FIT_VIEWS, config.size, config.fitting.samples, config.seed, progress, stop
             )
         except resumable.TrainingStopped:
             raise resumable.TrainingStopped(STOPPED) from None
-        resumable.save_state(work / GUESS_FILE, {"pictures": guess.pictures, "latents": guess.latents}, {})
-        return guess
+        resumable.save_state(work / ENCODER_FILE, {"pictures": encoder.pictures, "latents": encoder.latents}, {})
+        return encoder
     return RidgeEncoder(tensors["pictures"], tensors["latents"])
 
 
@@ -267,7 +265,7 @@ def _in_workers(
     source: PeopleSource,
     work: Path,
     missing: list[int],
-    done: PeopleProgress,
+    count_person: Callable[[], None],
     stop: resumable.Cancelled,
 ) -> None:
     """Measure `missing` people in processes of one thread each."""
@@ -281,7 +279,8 @@ def _in_workers(
             while pending:
                 finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    done(future.result())
+                    future.result()
+                    count_person()
                 if stop():
                     raise resumable.TrainingStopped(STOPPED)
         except BrokenProcessPool as error:
@@ -293,11 +292,12 @@ def _in_workers(
             executor.shutdown(wait=True, cancel_futures=True)
 
 
-_context: PriorContext | None = None  # of this worker process
-_stop_requested = None
+# Of this worker process.
+_context: PriorContext | None = None
+_stop_requested: Event | None = None
 
 
-def _start_worker(config: PriorReportConfig, prior: str, source: PeopleSource, work: Path, halt) -> None:
+def _start_worker(config: PriorReportConfig, prior: str, source: PeopleSource, work: Path, halt: Event) -> None:
     import signal
 
     global _context, _stop_requested
@@ -305,13 +305,13 @@ def _start_worker(config: PriorReportConfig, prior: str, source: PeopleSource, w
     os.nice(5)
     torch.set_num_threads(1)
     generator = Generator.from_pretrained(prior)
-    guess = _load_or_fit_encoder(config, generator, work, resumable.no_progress, resumable.always_false)
+    encoder = _load_or_fit_encoder(config, generator, work, resumable.no_progress, resumable.always_false)
     _context, _stop_requested = (
-        PriorContext(generator, source, guess, config.fitting, config.size, config.seed, work),
+        PriorContext(generator, source, encoder, config.fitting, config.size, config.seed, work),
         halt,
     )
 
 
-def _work(number: int) -> int:
+def _work(number: int) -> None:
+    assert _context is not None and _stop_requested is not None  # set by _start_worker
     measure_person(_context, number, _stop_requested.is_set)
-    return number

@@ -1,4 +1,4 @@
-"""The model card's section about coefficients: a table and the strip."""
+"""The model card's section about coefficients: a table and the contact sheet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HEADING = "## Coefficients"
 
 
 def coefficients_section(identity: Identity) -> str:
-    """Markdown, empty for an identity that has not been described."""
+    """Markdown; empty for an identity without descriptions."""
     rows = identity.descriptions
     if not rows:
         return ""
@@ -36,7 +36,7 @@ def coefficients_section(identity: Identity) -> str:
 
 
 def replace_coefficients_section(card: str, identity: Identity) -> str:
-    """The card with its section renewed, or put before "## Use", or at the end; the rest stays as it is."""
+    """Replace the card's section, or insert it before "## Use" or at the end; the rest stays as it is."""
     section = coefficients_section(identity)
     rest = re.sub(rf"(?ms)^{HEADING}\n.*?(?=^## |\Z)", "", card)
     if not section:

@@ -1,4 +1,4 @@
-"""The prior's model card (README.md of its folder), with the figures of the run that made it."""
+"""The prior's model card (README.md of its folder), with the metrics of its training run and of its report."""
 
 from __future__ import annotations
 
@@ -84,10 +84,11 @@ Gaussians follow {splat_share:.1%} of it (least: {worst_unit}, {worst_share:.1%}
 
 
 def write_card(folder: str | Path, generator: Generator, facts: dict[str, Any]) -> Path:
-    """Write README.md; `facts` has people, captured, held_out {people, psnr_front, psnr_side}, perhaps the run's
-    settings (image_size, processes), and perhaps a note: what the commands alone do not tell about this run.
+    """Write README.md; returns its path.
 
-    The figures of evaluate-prior are shown if the folder's report.json was made with the weights that lie there.
+    `facts` has people, captured, held_out {people, psnr_front, psnr_side}, and optionally the run's settings
+    (image_size, processes) and a note: what the commands alone do not tell about this run. Metrics of evaluate-prior
+    are shown if the folder's report.json was made with its present weights.
     """
     held_out = facts.get("held_out") or {}
     figures = (
@@ -103,7 +104,7 @@ def write_card(folder: str | Path, generator: Generator, facts: dict[str, Any]) 
             name=Path(folder).resolve().name, gaussians=len(generator.texel_part), size=generator.config.map_size,
             w_dim=generator.w_dim, people=facts["people"], captured=facts["captured"],
             held_out=held_out.get("people", 0), figures=figures,
-            commands=commands(generator, facts), measured=measured_section(folder),
+            commands=training_commands(generator, facts), measured=measured_section(folder),
             note=f"{facts['note']}\n\n" if facts.get("note") else "",
             hair_texels=len(generator.hair_texels), **sizes,
         ),
@@ -112,8 +113,8 @@ def write_card(folder: str | Path, generator: Generator, facts: dict[str, Any]) 
     return path
 
 
-def commands(generator: Generator, facts: dict[str, Any]) -> str:
-    """The commands that made it, indented for Markdown."""
+def training_commands(generator: Generator, facts: dict[str, Any]) -> str:
+    """The commands that made the prior, indented for Markdown."""
     size, processes = generator.config.map_size, facts.get("processes", 1)
     pictures = facts.get("image_size", 256)
     program = f"torchrun --nproc-per-node {processes} -m" if processes > 1 else "python -m"
@@ -128,7 +129,7 @@ def commands(generator: Generator, facts: dict[str, Any]) -> str:
 
 
 def measured_section(folder: str | Path) -> str:
-    """The card's section about report.json, empty without a report of just these weights."""
+    """The card's section about report.json; empty without a report of these weights."""
     report = read_report(folder)
     if report is None:
         return ""
@@ -175,7 +176,7 @@ def measured_section(folder: str | Path) -> str:
 
 
 def detail_section(report: dict[str, Any]) -> str:
-    """What eyes and mouths look like from close by, with its figures; empty for a report without them."""
+    """Close-ups of eyes and mouths with their metrics; empty for a report without them."""
     crops = report["detail"].get("inversion")
     if not crops:
         return ""
@@ -191,7 +192,7 @@ def detail_section(report: dict[str, Any]) -> str:
 
 
 def read_report(folder: str | Path) -> dict[str, Any] | None:
-    """report.json of a prior's folder, if it was made with its present weights."""
+    """Read report.json of a prior's folder; None unless it was made with its present weights."""
     try:
         report = json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
         weights = pretrained.read_config(folder, "prior").get("weights_sha256")

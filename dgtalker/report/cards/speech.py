@@ -6,7 +6,7 @@ from dgtalker.navigation.speech_backbone import SpeechBackbone
 
 
 def speech_card(name: str, backbone: SpeechBackbone, trained_on: dict, figures: dict) -> str:
-    """What it is, what it learned from, what it measured, whom to thank."""
+    """Markdown: what the backbone is, what it was trained on, its metrics, and attribution."""
     config, weights = backbone.config, sum(p.numel() for p in backbone.parameters())
     others = ""
     if trained_on["recordings"]:

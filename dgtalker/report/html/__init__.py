@@ -1,6 +1,6 @@
-"""The report as one page: figures, plots and frames in a single HTML file that asks nothing of the network.
+"""The report as one page: tables, plots and frames in a single HTML file that loads nothing from the network.
 
-Every text is escaped on its way in; pictures are data URLs; plots are inline SVG.
+All text is escaped; pictures are data URLs; plots are inline SVG.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from typing import Any
 
 from dgtalker.errors import UserError
 from dgtalker.report.figures import ReportFigures
-from dgtalker.report.html.plots import line_plot
-from dgtalker.report.html.sections import card_grid, order_of, section_body, section_texts
-from dgtalker.report.html.strips import strip_figure
+from dgtalker.report.html.plots import line_plot, strip_figure
+from dgtalker.report.html.sections import card_grid, ordered_blocks, section_body, section_texts
 from dgtalker.report.html.text import escape, raw_json
 
 STYLE = Path(__file__).with_name("page.css")
 
 
 def write_page(path: str | Path, report: Mapping[str, Any], report_figures: ReportFigures, title: str = "") -> Path:
-    """Write the page of an `evaluate` report. Blocks that it has never heard of become plain tables.
+    """Write the page of an `evaluate` report; unknown blocks become plain tables.
 
     Raises UserError if the file cannot be written.
     """
@@ -36,8 +35,10 @@ def write_page(path: str | Path, report: Mapping[str, Any], report_figures: Repo
 def render_page(report: Mapping[str, Any], report_figures: ReportFigures, title: str = "") -> str:
     """The page's HTML."""
     name = title or str(report.get("identity", "identity"))
-    sections = [_section(block, report, report_figures) for block in order_of(report)]
-    links = "".join(f'<a href="#{escape(block)}">{escape(section_texts(block)[0])}</a>' for block in order_of(report))
+    sections = [_section(block, report, report_figures) for block in ordered_blocks(report)]
+    links = "".join(
+        f'<a href="#{escape(block)}">{escape(section_texts(block)[0])}</a>' for block in ordered_blocks(report)
+    )
     return f"""<!doctype html>
 <html lang="en">
 <head>

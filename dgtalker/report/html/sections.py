@@ -1,4 +1,4 @@
-"""What each block of the report says on the page: its words, its table, its matrices. Unknown blocks become tables."""
+"""What the page shows of each block of the report: words, tables, matrices. Unknown blocks become tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dgtalker.report.html.plots import bar_plot
-from dgtalker.report.html.text import escape, figure
+from dgtalker.report.html.text import escape, format_number
 
 LEAKAGE_TARGET = 0.05
 LEAKS = ("lip_to_upper", "exp_to_lower")
@@ -87,7 +87,7 @@ ROWS = {
 HIDDEN = ("identity", "dataset", "clips_total", "frames", "baselines", "config", "hashes", "seconds", "clips")
 
 
-def order_of(report: Mapping[str, Any]) -> list[str]:
+def ordered_blocks(report: Mapping[str, Any]) -> list[str]:
     """Blocks in the order of the page: the known ones, then others, then the clips."""
     blocks = [key for key, value in report.items() if isinstance(value, Mapping) and key not in HIDDEN]
     blocks = [key for key in blocks if key != "self_driven_refined"]  # a row of self_driven's table
@@ -125,11 +125,11 @@ def section_body(block: str, report: Mapping[str, Any]) -> str:
         rows |= {"driven, aligned": aligned} if aligned else {}
         body = block_table({name: {k: row[k] for k in ("psnr", "psnr_face", "lmd_px")} for name, row in rows.items()})
         if aligned:
-            found = ", ".join(f"{escape(k)} {figure(v)}" for k, v in aligned["similarity"].items())
+            found = ", ".join(f"{escape(k)} {format_number(v)}" for k, v in aligned["similarity"].items())
             body += f'<p class="words">The similarity: {found}.</p>'
         rows = [{"": f"{row['yaw']:+g}°"} | {k: v for k, v in row.items() if k != "yaw"} for row in value["by_yaw"]]
         return body + _fold("By yaw", rows_table(rows))
-    return generic(value)
+    return generic_block(value)
 
 
 def _self_driven(report: Mapping[str, Any]) -> str:
@@ -162,17 +162,17 @@ def _coefficients(value: Mapping[str, Any]) -> str:
 
 
 def card_grid(report: Mapping[str, Any]) -> str:
-    """Headline figures with their targets."""
+    """Headline metrics with their targets."""
     cards = []
     for label, (block, key), unit, target, more in CARDS:
         value = (report.get(block) or {}).get(key)
         if not isinstance(value, int | float) or not math.isfinite(value):
             continue
-        met = value >= target if more else value <= target
-        state, word = ("met", "target met") if met else ("missed", "target missed")
+        reached = value >= target if more else value <= target
+        state, word = ("met", "target met") if reached else ("missed", "target missed")
         sign = "≥" if more else "≤"
         cards.append(
-            f'<div class="card {state}"><p>{escape(label)}</p><b>{figure(value)}</b> <i>{escape(unit)}</i>'
+            f'<div class="card {state}"><p>{escape(label)}</p><b>{format_number(value)}</b> <i>{escape(unit)}</i>'
             f'<p class="goal">{word}: {sign} {target:g}</p></div>'
         )
     return f'<div class="cards">{"".join(cards)}</div>'
@@ -188,8 +188,8 @@ def matrix_table(matrix: Mapping[str, Any], unit: str) -> str:
             heat = min(ratio / (6 * LEAKAGE_TARGET), 1.0) if math.isfinite(ratio) else 0.0
             kind = "own" if i == j else "other"
             cells += (
-                f'<td class="{kind}" style="--heat:{100 * heat:.0f}%"><b>{figure(float(ratio))}</b>'
-                f"<small>{figure(float(change))}</small></td>"
+                f'<td class="{kind}" style="--heat:{100 * heat:.0f}%"><b>{format_number(float(ratio))}</b>'
+                f"<small>{format_number(float(change))}</small></td>"
             )
         body += f"<tr><th>{escape(name)}</th>{cells}</tr>"
     return (
@@ -209,7 +209,7 @@ def block_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def rows_table(rows: list[dict[str, Any]]) -> str:
-    """A list of like dictionaries as a table; what is nested is left to the JSON."""
+    """A list of like dictionaries as a table; nested values are left to the JSON."""
     if not rows:
         return ""
     columns = [k for k in dict.fromkeys(k for row in rows for k in row) if not any(_nested(row.get(k)) for row in rows)]
@@ -220,8 +220,8 @@ def rows_table(rows: list[dict[str, Any]]) -> str:
     return f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def generic(value: Mapping[str, Any]) -> str:
-    """Any block: its numbers as one table, blocks inside it as rows of another or further down, lists folded."""
+def generic_block(value: Mapping[str, Any]) -> str:
+    """An unknown block: its numbers as a table, inner blocks as rows of another or as sections, lists folded."""
     plain = {k: v for k, v in value.items() if not _nested(v)}
     body = rows_table([plain]) if plain else ""
     inner = {k.replace("_", " "): v for k, v in value.items() if isinstance(v, Mapping) and v}
@@ -230,7 +230,7 @@ def generic(value: Mapping[str, Any]) -> str:
     for name, block in inner.items():
         deeper = {k: v for k, v in block.items() if isinstance(v, Mapping)}
         if deeper:
-            body += f"<h3>{escape(name)}</h3>{generic(deeper)}"
+            body += f"<h3>{escape(name)}</h3>{generic_block(deeper)}"
     for key, items in value.items():
         if isinstance(items, list) and items and all(isinstance(item, Mapping) for item in items):
             body += _fold(key.replace("_", " ").capitalize(), rows_table([dict(item) for item in items]))
@@ -238,7 +238,9 @@ def generic(value: Mapping[str, Any]) -> str:
 
 
 def _cell(value: Any, first: bool) -> str:
-    return f"<th>{figure(value)}</th>" if first and isinstance(value, str) else f"<td>{figure(value)}</td>"
+    return (
+        f"<th>{format_number(value)}</th>" if first and isinstance(value, str) else f"<td>{format_number(value)}</td>"
+    )
 
 
 def _fold(title: str, body: str) -> str:

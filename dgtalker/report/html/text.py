@@ -1,4 +1,4 @@
-"""Text on its way into the page: escaped, and numbers as people read them."""
+"""Text of the page: escaped, and numbers as people read them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dgtalker.files import json_safe
 
 
 def escape(text: object) -> str:
-    """Anything as text that is safe in HTML and SVG, attributes included."""
+    """Escape anything for HTML and SVG, attributes included."""
     return html.escape(str(text), quote=True)
 
 
-def figure(value: Any) -> str:
-    """A number with three useful digits; a dash for what was not measured."""
+def format_number(value: Any) -> str:
+    """Format a number with about three digits; a dash for what was not measured."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

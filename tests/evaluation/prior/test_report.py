@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from dgtalker.report.contact_sheets.prior_report import pick_best_to_worst
 from fakes.people import SIZE, TEMPLATE, FakePeople, GeneratedPeople
 
 from dgtalker import resumable
@@ -14,7 +13,7 @@ from dgtalker.errors import UserError
 from dgtalker.evaluation.prior import PriorReportConfig, evaluate_prior, report, summary
 from dgtalker.evaluation.prior.close_ups import crop_boxes
 from dgtalker.evaluation.prior.expressiveness import measure_face_units
-from dgtalker.evaluation.prior.fitting import FittingConfig, SmoothChange, invert, tune
+from dgtalker.evaluation.prior.fitting import FittingConfig, SmoothField, invert, tune
 from dgtalker.evaluation.prior.geometry import geometry_error
 from dgtalker.evaluation.prior.held_out import ALL_VIEWS, FIT_VIEWS, SEVEN_VIEWS, UNSEEN_VIEWS, demographic_groups
 from dgtalker.evaluation.prior.initialization import RidgeEncoder
@@ -26,6 +25,7 @@ from dgtalker.metrics.image_loss import tensor_psnr
 from dgtalker.people.target_cache import PeopleCache, PeopleConfig
 from dgtalker.render import render
 from dgtalker.report.cards.prior import write_card
+from dgtalker.report.contact_sheets.prior import pick_best_to_worst
 from dgtalker.training.prior.linear_path import fit_linear_path
 from dgtalker.video.masks import project
 
@@ -157,7 +157,7 @@ def test_inversion_and_tuning_come_near(generator):
     truth.colors = truth.colors * torch.tensor([0.6, 1.0, 1.2])
     pictures = render(truth, cameras)[0].clamp(0, 1)
     inverted = generator(found[None])[0]
-    tuned = tune(generator, found, pictures, cameras, config, SmoothChange(generator, config))
+    tuned = tune(generator, found, pictures, cameras, config, SmoothField(generator, config))
     assert score(tuned) > score(inverted) + 1
     side = Camera.stack([orbit_camera(-70, 0, 48)])
     wanted = render(truth, side)[0].clamp(0, 1)
@@ -165,7 +165,7 @@ def test_inversion_and_tuning_come_near(generator):
 
 
 def test_smooth_change(generator):
-    smooth = SmoothChange(generator, QUICK)
+    smooth = SmoothField(generator, QUICK)
     ones = torch.ones(len(generator.texel_part), 2)
     assert torch.allclose(smooth(ones, 0 * ones), ones, atol=1e-4)
     assert torch.allclose(smooth(0 * ones, ones), QUICK.fine * ones, atol=1e-4)
@@ -191,7 +191,7 @@ def test_changes_are_as_wide_on_a_finer_map():
     def spread(size: int) -> float:
         channels = (4,) * (size // 64 + 3)
         generator = Generator(GeneratorConfig(map_size=size, basis_size=64, channels=channels), template)
-        smooth = SmoothChange(generator, QUICK)
+        smooth = SmoothField(generator, QUICK)
         one = torch.zeros(smooth.texels, 1)
         one[smooth.texels // 3] = 1
         changed = smooth(one, 0 * one)[:, 0]

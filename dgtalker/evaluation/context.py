@@ -1,4 +1,4 @@
-"""From a clip's sound and blinks to coefficients, and from coefficients to pictures through its cameras."""
+"""What every measurement shares: clips, their coefficients from sound and blinks, and pictures of coefficients."""
 
 from __future__ import annotations
 
@@ -12,41 +12,49 @@ from dgtalker.evaluation.camera_alignment import refine_camera
 from dgtalker.report.figures import ReportFigures
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from dgtalker.camera import Camera
     from dgtalker.identity import Identity
     from dgtalker.video.dataset import Clip, Dataset
 
-FaceReading = Callable[[Sequence[np.ndarray]], np.ndarray]  # uint8 pictures [T] -> landmarks [T,478,2], NaN = no face
-Codes = tuple[np.ndarray, np.ndarray]  # a_exp [T, ke], a_lip [T, kl]
+ReadLandmarks = Callable[[Sequence[np.ndarray]], np.ndarray]  # uint8 pictures [T] -> landmarks [T,478,2], NaN: no face
+Coefficients = tuple[np.ndarray, np.ndarray]  # a_exp [T, ke], a_lip [T, kl]
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """What every setting is measured on: an identity, clips it never saw, and what it makes of their sound."""
+class EvaluationContext:
+    """An identity, held-out clips, and the coefficients that it makes of their sound."""
 
     identity: Identity
     clips: list[Clip]
-    codes: dict[str, Codes]  # clip name -> from its own sound and blinks
-    faces: FaceReading
+    coefficients: dict[str, Coefficients]  # by clip name, from its own sound and blinks
+    read_landmarks: ReadLandmarks
     report_figures: ReportFigures = field(default_factory=ReportFigures)
 
     @staticmethod
-    def of(
-        identity: Identity, dataset: Dataset, clips: list[Clip], faces: FaceReading, report_figures: ReportFigures
-    ) -> HeldOut:
-        """Encode the sound of all `clips`."""
-        codes = {clip.name: encode_clip(identity, dataset, clip) for clip in clips}
-        return HeldOut(identity, clips, codes, faces, report_figures)
+    def from_clips(
+        identity: Identity,
+        dataset: Dataset,
+        clips: list[Clip],
+        read_landmarks: ReadLandmarks,
+        report_figures: ReportFigures,
+    ) -> EvaluationContext:
+        """Encode the sound and blinks of all `clips`."""
+        coefficients = {clip.name: encode_clip(identity, dataset, clip) for clip in clips}
+        return EvaluationContext(identity, clips, coefficients, read_landmarks, report_figures)
 
     @property
-    def rest(self) -> Codes:
+    def rest(self) -> Coefficients:
         """Coefficients [ke], [kl] of the canonical head."""
         return np.zeros(self.identity.n_exp, np.float32), np.zeros(self.identity.n_lip, np.float32)
 
 
-def encode_clip(identity: Identity, dataset: Dataset, clip: Clip) -> Codes:
-    """Coefficients of a clip from its own sound and blinks; sound is listened to afresh if the features are of
-    another kind than the identity's."""
+def encode_clip(identity: Identity, dataset: Dataset, clip: Clip) -> Coefficients:
+    """Coefficients of a clip from its own sound and blinks.
+
+    Features are extracted anew if the data set's are of another kind than the identity's.
+    """
     if dataset.feature_kind == identity.feature_kind:
         features = clip.features.float().numpy()
     else:
@@ -59,8 +67,8 @@ def encode_clip(identity: Identity, dataset: Dataset, clip: Clip) -> Codes:
     return identity.encode(features, clip.blink.numpy())
 
 
-def draw(identity: Identity, a_exp: np.ndarray, a_lip: np.ndarray, camera: Camera) -> np.ndarray:
-    """uint8 picture [H,W,3] on white of coefficients a_exp [ke], a_lip [kl] through one camera."""
+def render_coefficients(identity: Identity, a_exp: np.ndarray, a_lip: np.ndarray, camera: Camera) -> np.ndarray:
+    """Render a uint8 picture [H,W,3] on white of coefficients a_exp [ke], a_lip [kl] through one camera."""
     from dgtalker.render import render_frame
 
     return render_frame(identity.frame(a_exp, a_lip), camera)
@@ -69,7 +77,7 @@ def draw(identity: Identity, a_exp: np.ndarray, a_lip: np.ndarray, camera: Camer
 def render_clip(
     identity: Identity, clip: Clip, a_exp: np.ndarray, a_lip: np.ndarray, refine: bool = False
 ) -> list[np.ndarray]:
-    """Frames [T] of a_exp [T,ke], a_lip [T,kl] through the clip's cameras, aligned on the upper face if `refine`."""
+    """Render frames [T] of a_exp [T,ke], a_lip [T,kl] through the clip's cameras, `refine`d on the upper face."""
     from dgtalker.render import render_frame
 
     frames = []
@@ -82,6 +90,6 @@ def render_clip(
     return frames
 
 
-def soft_mask(masks, t: int) -> np.ndarray:
+def soft_mask(masks: Tensor, t: int) -> np.ndarray:
     """Frame t of uint8 masks [T,H,W] as float32 [H,W] in [0,1]."""
     return masks[t].numpy().astype(np.float32) / 255

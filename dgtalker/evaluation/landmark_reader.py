@@ -1,6 +1,6 @@
-"""Landmarks of many pictures, read by MediaPipe in worker processes: both cores, and nothing but MediaPipe in there.
+"""Landmarks of many pictures, by MediaPipe in worker processes.
 
-Real and rendered frames go through the same detector, each frame on its own, so neither is smoothed over time.
+Real and rendered frames go through the same detector, each frame on its own, so that neither is smoothed over time.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dgtalker.video.landmarks import FACE_LANDMARKER, LANDMARKS, find_model, import_mediapipe
+from dgtalker.video.landmarks import FACE_LANDMARKER, LANDMARKS, Landmarker, block_metrics, find_model, import_mediapipe
 
 CHUNK = 16  # pictures a task: enough to hide the cost of sending them
-_landmarker = None  # of this worker process
+_landmarker: Landmarker | None = None  # of this worker process
 
 
-class FaceReader:
-    """Reads landmarks with `processes` workers; a context manager.
+class LandmarkReader:
+    """Callable that reads landmarks with `processes` workers; a context manager.
 
     Raises UserError if MediaPipe or its model is absent.
     """
@@ -33,14 +33,14 @@ class FaceReader:
         spawn = multiprocessing.get_context("spawn")  # a fork would copy the parent's threads half-way
         self._pool = ProcessPoolExecutor(processes, mp_context=spawn, initializer=_start, initargs=(path,))
 
-    def __enter__(self) -> FaceReader:
+    def __enter__(self) -> LandmarkReader:
         return self
 
     def __exit__(self, *_) -> None:
         self._pool.shutdown(cancel_futures=True)
 
     def __call__(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """uint8 pictures [T] of [H,W,3] -> landmarks float32 [T,478,2] in pixels, NaN where no face was found."""
+        """Landmarks float32 [T,478,2] in pixels of uint8 pictures [T] of [H,W,3]; NaN where no face was found."""
         chunks = [np.stack(pictures[i : i + CHUNK]) for i in range(0, len(pictures), CHUNK)]
         try:
             return np.concatenate(list(self._pool.map(_read, chunks)))
@@ -52,8 +52,6 @@ def _start(model: str) -> None:
     import atexit
     import signal
 
-    from dgtalker.video.landmarks import Landmarker, block_metrics
-
     global _landmarker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MediaPipe's C++ log; exceptions reach the parent anyway
@@ -63,6 +61,7 @@ def _start(model: str) -> None:
 
 
 def _read(pictures: np.ndarray) -> np.ndarray:
+    assert _landmarker is not None  # set by _start
     points = np.full((len(pictures), LANDMARKS, 2), np.nan, np.float32)
     for i, picture in enumerate(pictures):
         faces = _landmarker.detect(picture)

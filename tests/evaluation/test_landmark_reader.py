@@ -20,10 +20,10 @@ def frame(grid_clip):
 
 
 def test_a_face_is_read_and_its_absence_is_nan(face_landmarker, frame):
-    from dgtalker.evaluation.face_reader import FaceReader
+    from dgtalker.evaluation.landmark_reader import LandmarkReader
 
     blank = np.full_like(frame, 255)
-    with FaceReader(face_landmarker, processes=1) as read:
+    with LandmarkReader(face_landmarker, processes=1) as read:
         points = read([frame, blank] + [frame] * 20)
     assert points.shape == (22, 478, 2) and np.isnan(points[1]).all() and np.isfinite(points[0]).all()
     np.testing.assert_array_equal(points[0], points[21])  # each frame on its own: no memory of the ones before
@@ -35,7 +35,7 @@ def test_a_face_is_read_and_its_absence_is_nan(face_landmarker, frame):
 
 def test_an_absent_model_is_one_sentence(tmp_path):
     pytest.importorskip("mediapipe")
-    from dgtalker.evaluation.face_reader import FaceReader
+    from dgtalker.evaluation.landmark_reader import LandmarkReader
 
     with pytest.raises(UserError):
-        FaceReader(tmp_path / "nothing.task")
+        LandmarkReader(tmp_path / "nothing.task")
