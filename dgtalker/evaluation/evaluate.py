@@ -101,8 +101,7 @@ def evaluate(
     picks = np.unique(np.linspace(0, len(dataset) - 1, min(config.clips, len(dataset))).round().astype(int))
     clips = [dataset.clip(int(i)) for i in picks]
     context = EvaluationContext.from_clips(identity, dataset, clips, read_landmarks, report_figures or ReportFigures())
-    blocks_besides = 6
-    done, steps = 0, len(clips) + blocks_besides + len(variants) * (len(clips) + 2)
+    done, steps = 0, len(clips) + 6 + len(variants) * (len(clips) + 2)
 
     def begin(message: str) -> None:
         nonlocal done

@@ -43,7 +43,7 @@ def _by_geometry(context: EvaluationContext, states: FaceStates, cameras: list, 
         moved = np.linalg.norm(after - before, axis=-1)
         return np.array([half.mean() for half in attached.split_halves(moved)])
 
-    return _figures(context, states, observe, change)
+    return _metrics(context, states, observe, change)
 
 
 def _by_detector(context: EvaluationContext, states: FaceStates, cameras: list) -> dict:
@@ -60,9 +60,9 @@ def _by_detector(context: EvaluationContext, states: FaceStates, cameras: list) 
         moved = np.linalg.norm(after - before, axis=-1)
         return np.array([moved[half].mean() for half in halves])
 
-    return _figures(context, states, observe, change) | {"landmarks": [len(half) for half in halves]}
+    return _metrics(context, states, observe, change) | {"landmarks": [len(half) for half in halves]}
 
 
-def _figures(context: EvaluationContext, states: FaceStates, observe, change) -> dict:
+def _metrics(context: EvaluationContext, states: FaceStates, observe, change) -> dict:
     names = context.identity.exp_names, context.identity.lip_names
     return measure_region_leakage(observe, change, states.exp, states.lip, *names) | {"unit": UNIT}

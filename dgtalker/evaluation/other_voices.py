@@ -41,7 +41,6 @@ PIECE = 74  # frames of a piece of speech in retrieval: the shortest GRID clip
 SILENCE_SECONDS = 2.0
 NOISE = 1e-3  # -60 dB: a quiet room
 
-
 REPORT_KEY, STRIPS = "unseen_audio", 6  # of the block; recordings whose lips are shown on the page
 HEADLINES = ("aperture_r", "closure_hit_rate", "rounding_hit_rate", "retrieval_at_10", "lag_frames")  # of the block
 
@@ -186,7 +185,7 @@ def drive_recording(
         frames, points_true = len(real), read_landmarks(real)
         film, true = (real, points_true) if real else None, articulation.mouth_from_landmarks(points_true)
     performance = Performance.from_audio(identity, samples, settings=ExpressionSettings(blinks=()))
-    made = _draw(identity, performance.a_exp[:frames], performance.a_lip[:frames], config.size)
+    made = _render_frontal(identity, performance.a_exp[:frames], performance.a_lip[:frames], config.size)
     points = read_landmarks(made)
     phones, problem = phones_if_known(recording.path, recording.text, frames / FPS, config.phones)
     if config.sheets and phones:
@@ -206,8 +205,8 @@ def drive_recording(
     )
 
 
-def _draw(identity: Identity, a_exp: np.ndarray, a_lip: np.ndarray, size: int) -> list[np.ndarray]:
-    """uint8 pictures [T] from the front."""
+def _render_frontal(identity: Identity, a_exp: np.ndarray, a_lip: np.ndarray, size: int) -> list[np.ndarray]:
+    """Render uint8 pictures [T] from the front."""
     from dgtalker.camera import orbit_camera
     from dgtalker.render import render_frame
 
@@ -220,8 +219,10 @@ def _silence(identity: Identity, size: int, read_landmarks: ReadLandmarks, speak
     noise = np.random.default_rng(0).normal(size=round(SILENCE_SECONDS * SAMPLE_RATE)).astype(np.float32)
     figures = {}
     for name, level in (("digital", 0.0), ("room", NOISE)):
-        heard = Performance.from_audio(identity, level * noise, settings=ExpressionSettings(blinks=()))
-        mouth = articulation.mouth_from_landmarks(read_landmarks(_draw(identity, heard.a_exp, heard.a_lip, size)))
+        performance = Performance.from_audio(identity, level * noise, settings=ExpressionSettings(blinks=()))
+        mouth = articulation.mouth_from_landmarks(
+            read_landmarks(_render_frontal(identity, performance.a_exp, performance.a_lip, size))
+        )
         figures[name] = {
             "motion_ratio": articulation.motion_ratio(mouth, speaking),
             "aperture": float(np.nanmedian(mouth.aperture)) if np.isfinite(mouth.aperture).any() else float("nan"),
@@ -229,7 +230,7 @@ def _silence(identity: Identity, size: int, read_landmarks: ReadLandmarks, speak
     return figures
 
 
-# -- figures ----------------------------------------------------------------------------------------------------------
+# -- metrics ----------------------------------------------------------------------------------------------------------
 
 
 def summarise_voices(driven: Sequence[DrivenRecording], extra_lips: Sequence[LipClip] = (), seed: int = 0) -> dict:
@@ -244,7 +245,7 @@ def summarise_voices(driven: Sequence[DrivenRecording], extra_lips: Sequence[Lip
     right_of = {}
     for piece, hit in zip(made, right, strict=False):
         right_of.setdefault(piece.voice, []).append(hit)
-    block = _figures(driven)
+    block = _metrics(driven)
     block["retrieval_at_10"] = found
     block["n"]["retrieval"] = len(right)
     block["judge"] = predictor.method
@@ -252,15 +253,15 @@ def summarise_voices(driven: Sequence[DrivenRecording], extra_lips: Sequence[Lip
     block["baselines"]["chance"] = {"retrieval_at_10": 1 / CANDIDATES}
     block["voices"] = {}
     for voice in dict.fromkeys(s.recording.voice for s in driven):
-        of_voice = _figures([s for s in driven if s.recording.voice == voice])
+        of_voice = _metrics([s for s in driven if s.recording.voice == voice])
         of_voice["retrieval_at_10"] = metrics.finite_mean(right_of.get(voice, []))
         of_voice["n"]["retrieval"] = len(right_of.get(voice, []))
         block["voices"][voice] = of_voice
-    block["recordings"] = [_line(s) for s in driven]
+    block["recordings"] = [_recording_row(s) for s in driven]
     return block
 
 
-def _figures(driven: Sequence[DrivenRecording]) -> dict:
+def _metrics(driven: Sequence[DrivenRecording]) -> dict:
     filmed = [(s, s.true) for s in driven if s.true is not None]
     closed, rounded = _total(_phone_hits(s.made, s.phones) for s in driven)
     closed_true, rounded_true = _total(_phone_hits(true, s.phones) for s, true in filmed)
@@ -343,21 +344,21 @@ def _lip_clip(driven: DrivenRecording, mouth: MouthCurves) -> LipClip:
     return LipClip(str(driven.recording.path), driven.samples, mouth, driven.recording.voice)
 
 
-def _pieces(heard: LipClip) -> list[LipClip]:
-    """Stretches of PIECE frames, one after the other."""
+def _pieces(clip: LipClip) -> list[LipClip]:
+    """Split a clip into pieces of PIECE frames; the rest is left out."""
     size = PIECE * SAMPLE_RATE // FPS
     return [
         LipClip(
-            heard.name,
-            heard.samples[k * size : (k + 1) * size],
-            heard.mouth.cut(k * PIECE, (k + 1) * PIECE),
-            heard.voice,
+            clip.name,
+            clip.samples[k * size : (k + 1) * size],
+            clip.mouth.cut(k * PIECE, (k + 1) * PIECE),
+            clip.voice,
         )
-        for k in range(len(heard.mouth) // PIECE)
+        for k in range(len(clip.mouth) // PIECE)
     ]
 
 
-def _line(driven: DrivenRecording) -> dict:
+def _recording_row(driven: DrivenRecording) -> dict:
     closed, rounded = _phone_hits(driven.made, driven.phones)
     return {
         "name": driven.recording.path.name,

@@ -63,7 +63,7 @@ def measure_views(context: EvaluationContext, truth: Path | None) -> dict:
     def measure(coefficients: list[Coefficients], similarity: Similarity | None = None):
         made = [_draw(context, m, code, similarity) for m, code in zip(moments, coefficients, strict=True)]
         points = [context.read_landmarks(pictures) for pictures in made]
-        return made, points, _figures(moments, made, points, true_points)
+        return made, points, _metrics(moments, made, points, true_points)
 
     coefficients = [moment.code for moment in moments]
     made, points, driven = measure(coefficients)
@@ -117,7 +117,7 @@ def _draw(
 # -- metrics ----------------------------------------------------------------------------------------------------------
 
 
-def _figures(moments: list[Moment], made: list, points: list, true_points: list) -> dict:
+def _metrics(moments: list[Moment], made: list, points: list, true_points: list) -> dict:
     rows: dict[float, list[tuple[float, float, float, bool]]] = {}
     for moment, pictures, found, wanted in zip(moments, made, points, true_points, strict=True):
         scale = metrics.SIZE / moment.cameras.height

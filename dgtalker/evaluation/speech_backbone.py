@@ -35,7 +35,7 @@ def evaluate_speech(
     names = [Path(source).name for source in films]
     keys = [name if names.count(name) == 1 else str(source) for name, source in zip(names, films, strict=True)]
     return {
-        key: backbone_figures(backbone, load_held_out(backbone, source, face_landmarker, progress))
+        key: backbone_metrics(backbone, load_held_out(backbone, source, face_landmarker, progress))
         for key, source in zip(keys, films, strict=True)
     }
 
@@ -59,7 +59,7 @@ def load_held_out(
     return examples
 
 
-def backbone_figures(backbone: SpeechBackbone, examples: Sequence[Example]) -> dict:
+def backbone_metrics(backbone: SpeechBackbone, examples: Sequence[Example]) -> dict:
     """{"clips", "frames", "aperture_r", "width_r", "mouthPucker_r", "lag_frames", "clips_r"}: clips_r is per clip."""
     rows: list[Mapping[str, float]] = []
     real, made = [], []

@@ -28,7 +28,7 @@ from dgtalker.render import render
 
 # What tuning changes: name -> channels.
 CHANGES = {"color": 3, "offset": 3, "log_scale": 3, "axis_angle": 3, "logit_opacity": 1}
-MIRRORED = ("skin", "hair")  # parts whose changes are echoed on the other side of the head
+MIRRORED = ("skin", "hair")  # parts whose changes are mirrored to the other side of the head
 BETAS = (0.9, 0.98)
 
 
@@ -48,7 +48,7 @@ class FittingConfig:
     broad_passes: int = 16  # of the broad field of changes
     fine_passes: int = 2  # of the fine field of changes
     fine: float = 0.3  # weight of the fine field
-    mirror: float = 0.1  # weight of the mirrored texel's change, against the texel's own
+    mirror: float = 0.1  # weight of the mirrored texel's change relative to the texel's own
     color_rate: float = 0.03
     offset_rate: float = 0.005  # decimetres in the texel's frame
     log_scale_rate: float = 0.05
@@ -124,7 +124,7 @@ def tune(
 
 
 def _with_residuals(generator: Generator, w: Tensor, residuals: dict[str, Tensor]) -> Gaussians:
-    """The generator's splats with the convolutions' output given instead of computed."""
+    """The generator's splats with given residuals of the convolutions instead of computed ones."""
     computed = generator.residuals
     generator.residuals = lambda w: residuals
     try:

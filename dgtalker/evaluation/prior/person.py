@@ -32,7 +32,7 @@ OUTLINE = 4 / 256  # width of its outline, as a share of the picture's
 
 @dataclass
 class PriorContext:
-    """What measuring any person needs."""
+    """What measuring a person needs."""
 
     generator: Generator
     source: PeopleSource

@@ -64,6 +64,11 @@ class PriorReportConfig:
     walks: int = 12  # interpolations between pairs of people
     fitting: FittingConfig = field(default_factory=FittingConfig)
 
+    @property
+    def numbers(self) -> range:
+        """Numbers of the held-out people."""
+        return range(self.first, self.first + self.people)
+
     def check(self) -> None:
         """Raises UserError."""
         if self.people < 1 or self.workers < 1:
@@ -102,27 +107,13 @@ def evaluate_prior(
     output = Path(config.output or prior)
     weights = pretrained.read_config(prior, "prior").get("weights_sha256", "")
     work = _work_folder(config, output, weights, source)
-    numbers = range(config.first, config.first + config.people)
     with resumable.stop_on_interrupt(cancelled) as stop:
-        encoder = _load_or_fit_encoder(config, generator, work, progress, stop)
-        missing = [n for n in numbers if not _finished(work, n)]
-        done = len(numbers) - len(missing)
-        progress(done, len(numbers), "people")
-
-        def count_person() -> None:
-            nonlocal done
-            done += 1
-            progress(done, len(numbers), "people")
-
-        if alone:
-            context = PriorContext(generator, source, encoder, config.fitting, config.size, config.seed, work)
-            for number in missing:
-                _or_stopped(measure_person, context, number, stop)
-                count_person()
-        else:
-            _in_workers(config, prior, source, work, missing, count_person, stop)
-        results = [resumable.load_state(result_path(work, n)) for n in numbers]
-        progress(len(numbers), len(numbers), "walks and face units")
+        try:
+            _measure_people(config, prior, generator, source, work, progress, stop, alone)
+        except resumable.TrainingStopped:
+            raise resumable.TrainingStopped(STOPPED) from None
+        results = [resumable.load_state(result_path(work, n)) for n in config.numbers]
+        progress(config.people, config.people, "walks and face units")
         people = [values for _, values in results]
         latents = [tensors["w"] for tensors, _ in results[: config.walks + 1]]
         report: dict[str, Any] = {
@@ -134,9 +125,9 @@ def evaluate_prior(
             "fit_views": [list(view) for view in FIT_VIEWS],
             "unseen_views": [list(view) for view in UNSEEN_VIEWS],
             "seven_views": [list(view) for view in SEVEN_VIEWS],
-            "inversion": summary.fit_figures(people, "inversion"),
-            "tuned": summary.fit_figures(people, "tuned"),
-            "baselines": {"mean_head": _headline_metrics(summary.fit_figures(people, "mean_head"))},
+            "inversion": summary.fit_metrics(people, "inversion"),
+            "tuned": summary.fit_metrics(people, "tuned"),
+            "baselines": {"mean_head": _headline_metrics(summary.fit_metrics(people, "mean_head"))},
             "geometry_mm": {
                 stage: summary.mean_geometry(people, stage) for stage in ("mean_head", "inversion", "tuned")
             },
@@ -151,10 +142,8 @@ def evaluate_prior(
     report["fitting"] = asdict(config.fitting)
     report["seconds_per_person"] = _mean_seconds(people)
     report["seconds"] = round(time.perf_counter() - started, 1)
-    worst_last = pick_best_to_worst(
-        [summary.mean_over_views(p["figures"]["tuned"]["psnr"], UNSEEN_VIEWS) for p in people]
-    )
-    _write(output, report, [results[i][0]["sheet"] for i in worst_last], _details([t for t, _ in results]))
+    chosen = pick_best_to_worst([summary.mean_over_views(p["figures"]["tuned"]["psnr"], UNSEEN_VIEWS) for p in people])
+    _write(output, report, [results[i][0]["sheet"] for i in chosen], _details([t for t, _ in results]))
     if output.resolve() == prior.resolve():
         _refresh_card(prior, generator)
     return report
@@ -227,40 +216,55 @@ def _headline_metrics(figures: dict) -> dict:
 
 
 def _mean_seconds(people: list[dict]) -> dict[str, float]:
-    """By part of the work, and in all."""
+    """Mean seconds of each stage, and of all together."""
     names = people[0]["seconds"]
     means = {name: round(sum(p["seconds"][name] for p in people) / len(people), 2) for name in names}
     return {**means, "all": round(sum(means.values()), 2)}
 
 
-# ---- workers ----
+# ---- work ----
 
 
-def _load_or_fit_encoder(config, generator, work: Path, progress, stop) -> RidgeEncoder:
-    """The encoder from the work folder, or fitted now."""
+def _measure_people(
+    config: PriorReportConfig, prior: Path, generator: Generator, source: PeopleSource, work: Path,
+    progress: resumable.Progress, stop: resumable.Cancelled, alone: bool,
+) -> None:  # fmt: skip
+    """Measure those of the people whose results are not there yet; `alone`: in this process. Raises TrainingStopped."""
+    encoder = _load_or_fit_encoder(config, generator, work, progress, stop)
+    missing = [number for number in config.numbers if not _finished(work, number)]
+    done = config.people - len(missing)
+    progress(done, config.people, "people")
+
+    def count_person() -> None:
+        nonlocal done
+        done += 1
+        progress(done, config.people, "people")
+
+    if not alone:
+        _measure_in_workers(config, prior, source, work, missing, count_person, stop)
+        return
+    context = PriorContext(generator, source, encoder, config.fitting, config.size, config.seed, work)
+    for number in missing:
+        measure_person(context, number, stop)
+        count_person()
+
+
+def _load_or_fit_encoder(
+    config: PriorReportConfig, generator: Generator, work: Path, progress: resumable.Progress, stop: resumable.Cancelled
+) -> RidgeEncoder:
+    """The encoder from the work folder, or fitted now. Raises TrainingStopped."""
     try:
         tensors, _ = resumable.load_state(work / ENCODER_FILE)
     except (FileNotFoundError, UserError):
-        try:
-            encoder = RidgeEncoder.fit(
-                generator, FIT_VIEWS, config.size, config.fitting.samples, config.seed, progress, stop
-            )
-        except resumable.TrainingStopped:
-            raise resumable.TrainingStopped(STOPPED) from None
+        samples, seed = config.fitting.samples, config.seed
+        encoder = RidgeEncoder.fit(generator, FIT_VIEWS, config.size, samples, seed, progress, stop)
         resumable.save_state(work / ENCODER_FILE, {"pictures": encoder.pictures, "latents": encoder.latents}, {})
         return encoder
     return RidgeEncoder(tensors["pictures"], tensors["latents"])
 
 
-def _or_stopped(job: Callable, context: PriorContext, number: int, stop: resumable.Cancelled) -> None:
-    try:
-        job(context, number, stop)
-    except resumable.TrainingStopped:
-        raise resumable.TrainingStopped(STOPPED) from None
-
-
-def _in_workers(
-    config,
+def _measure_in_workers(
+    config: PriorReportConfig,
     prior: Path,
     source: PeopleSource,
     work: Path,
@@ -269,12 +273,12 @@ def _in_workers(
     stop: resumable.Cancelled,
 ) -> None:
     """Measure `missing` people in processes of one thread each."""
-    context = multiprocessing.get_context("spawn")  # torch and VTK do not survive a fork
-    halt = context.Event()
+    spawn = multiprocessing.get_context("spawn")  # torch and VTK do not survive a fork
+    halt = spawn.Event()
     with ProcessPoolExecutor(
-        max(1, min(config.workers, len(missing))), context, _start_worker, (config, str(prior), source, work, halt)
+        max(1, min(config.workers, len(missing))), spawn, _start_worker, (config, str(prior), source, work, halt)
     ) as executor:
-        pending = {executor.submit(_work, number) for number in missing}
+        pending = {executor.submit(_measure_number, number) for number in missing}
         try:
             while pending:
                 finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -282,7 +286,7 @@ def _in_workers(
                     future.result()
                     count_person()
                 if stop():
-                    raise resumable.TrainingStopped(STOPPED)
+                    raise resumable.TrainingStopped("Stopped.")
         except BrokenProcessPool as error:
             raise UserError(
                 "A worker process of evaluate-prior died, probably for lack of memory; try --workers 1."
@@ -306,12 +310,10 @@ def _start_worker(config: PriorReportConfig, prior: str, source: PeopleSource, w
     torch.set_num_threads(1)
     generator = Generator.from_pretrained(prior)
     encoder = _load_or_fit_encoder(config, generator, work, resumable.no_progress, resumable.always_false)
-    _context, _stop_requested = (
-        PriorContext(generator, source, encoder, config.fitting, config.size, config.seed, work),
-        halt,
-    )
+    _context = PriorContext(generator, source, encoder, config.fitting, config.size, config.seed, work)
+    _stop_requested = halt
 
 
-def _work(number: int) -> None:
+def _measure_number(number: int) -> None:
     assert _context is not None and _stop_requested is not None  # set by _start_worker
     measure_person(_context, number, _stop_requested.is_set)

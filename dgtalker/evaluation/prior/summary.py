@@ -17,7 +17,7 @@ def mean_over_views(values: Sequence[float], views: tuple) -> float:
     return float(np.mean([values[ALL_VIEWS.index(view)] for view in views]))
 
 
-def fit_figures(people: list[dict], stage: str) -> dict:
+def fit_metrics(people: list[dict], stage: str) -> dict:
     """Metrics of "mean_head", "inversion" or "tuned" over people as `measure_person` saved them.
 
     psnr, psnr_inside (of the head without its outline) and ssim are means over UNSEEN_VIEWS. PSNR is averaged in

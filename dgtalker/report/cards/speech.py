@@ -12,7 +12,7 @@ def speech_card(name: str, backbone: SpeechBackbone, trained_on: dict, figures: 
     if trained_on["recordings"]:
         others = (
             f", and {trained_on['recordings']} recordings without a picture ({trained_on['recording_seconds']:.0f} s) "
-            "whose lips are borrowed from the films along the phones"
+            "whose lips are transferred from the films along the phones"
         )
     lines = [
         f"# {name}",
@@ -23,7 +23,7 @@ def speech_card(name: str, backbone: SpeechBackbone, trained_on: dict, figures: 
         f"* Hears {config.feature_kind} features; says {', '.join(config.channels)}, in standard deviations of its "
         "films.",
         f"* Trained on {trained_on['films']} films ({trained_on['film_seconds']:.0f} s) with lips as measured{others}, "
-        "each heard several times as other voices in other rooms.",
+        "each augmented several times to other voices and rooms.",
     ]
     if trained_on.get("source"):
         lines.append(f"* Material: {trained_on['source']}.")

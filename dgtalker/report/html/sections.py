@@ -14,20 +14,20 @@ LEAKS = ("lip_to_upper", "exp_to_lower")
 TEXTS = {  # block -> its title and what it measures
     "self_driven": (
         "Self-driven",
-        "Clips that the identity never saw, driven by their own sound and blinks, rendered through the tracked cameras "
+        "Held-out clips, driven by their own sound and blinks, rendered through the tracked cameras "
         "and compared with the real frames. “Refined” aligns each frame's camera on the upper face first; the mouth is "
-        "never looked at. The static head never moves. Closures and roundings are the shares of /p b m/ and /u o w/ "
+        "never used. The static head never moves. Closures and roundings are the shares of /p b m/ and /u o w/ "
         "that are seen on the lips.",
     ),
     "leakage": (
         "Leakage in pixels",
         "How much one standard deviation of a coefficient changes the half of the face that is not its own, divided by "
-        "what it changes in its own. Zero is perfect; pixel figures against real frames cannot see this.",
+        "what it changes in its own. Zero is perfect; PSNR against real frames does not show it.",
     ),
     "leakage_landmarks": (
         "Leakage in landmarks",
-        "The same, in how far landmarks move. By geometry they ride on the head's own splats. The detector reads them "
-        "off rendered pictures, and fits one face to all it sees: part of its leakage is its own.",
+        "The same, in how far landmarks move. By geometry they are attached to the head's splats. The detector finds "
+        "them in rendered pictures with one model of the whole face: part of its leakage is its own.",
     ),
     "swap": (
         "Swap",
@@ -36,8 +36,8 @@ TEXTS = {  # block -> its title and what it measures
         "everything of A below.",
     ),
     "views": (
-        "From aside, against the truth",
-        "Driven by sound and seen from -60 to 60 degrees, against true pictures of the filmed person. Nothing is "
+        "Side views against ground truth",
+        "Driven by sound, from yaw -60 to 60 degrees, against true pictures of the filmed person. Nothing is "
         "fitted; “aligned” allows one similarity for all clips, found on landmarks other than the lips.",
     ),
     "unseen_audio": ("Other people's voices", "The same head driven by voices that it was not trained on."),
@@ -46,7 +46,7 @@ TEXTS = {  # block -> its title and what it measures
         "Diversity at fixed audio",
         "Variants of the performance for one and the same sound: the upper face must differ, the lips must not.",
     ),
-    "silence": ("Silence", "Mouth motion when nothing is to be heard, against speech."),
+    "silence": ("Silence", "Mouth motion without sound, against that in speech."),
     "clips": ("Clip by clip", "Self-driven figures of every clip."),
 }
 CARDS = (  # label, where it stands, unit, target, whether more is better
