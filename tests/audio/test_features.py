@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dgtalker import pretrained
 from dgtalker.audio import features
 from dgtalker.audio import whisper_weights as weights
 from dgtalker.audio.features import FEATURE_DIMS, extract_features, log_mel, speech_gain
@@ -121,6 +122,6 @@ def test_a_hub_that_never_answers_is_given_up(monkeypatch):
 
     never = threading.Event()
     monkeypatch.setattr(hub.HfApi, "model_info", lambda *_, **__: never.wait(30))
-    monkeypatch.setattr(weights, "_HUB_SECONDS", 0.1)
+    monkeypatch.setattr(pretrained, "HUB_SECONDS", 0.1)
     assert weights._from_hub() is None
     never.set()
