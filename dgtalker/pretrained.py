@@ -26,7 +26,8 @@ WEIGHTS_FILE = "model.safetensors"
 KINDS = {"prior": "priors", "identity": "identities", "backbone": "speech"}
 OLDER_KINDS = {"trunk": "backbone"}  # kinds in older checkpoints
 
-# The hub repository of the checkpoints that an installed package leaves out, laid out as `checkpoints/` is.
+# The hub repository of the checkpoints that an installed package leaves out, laid out as `checkpoints/` is. Whoever
+# publishes them elsewhere changes this line alone.
 HUB_REPO = "dgtalker/dgtalker"
 PUBLISHED = {"identity": ("amara", "anselm"), "prior": ("full",)}  # what is fetched from there by its name
 HUB_SECONDS = 6.0  # after which a hub that has not answered counts as out of reach
