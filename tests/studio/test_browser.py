@@ -188,7 +188,7 @@ def make_bad(kind: str, folder):
 
 def test_bad_audio_gets_one_sentence_and_loses_nothing(page, tmp_path):
     set_slider(page, "lip1", 1.25)
-    words = {"none": "no audio", "empty": "empty", "silent": "silent", "corrupt": "decoded", "long": "limit"}
+    words = {"none": "no audio", "empty": "empty", "silent": "silent", "corrupt": "can be read", "long": "limit"}
     for kind, word in words.items():
         if kind != "none":
             upload(page, make_bad(kind, tmp_path))
