@@ -10,7 +10,7 @@ Progress is reported as progress(done, total, message).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,14 +24,15 @@ from dgtalker.identity import Identity, list_identities, rendering_device
 from dgtalker.performance.blinks import RATE
 from dgtalker.performance.curves import Performance
 from dgtalker.performance.expression import ExpressionSettings
-from dgtalker.performance.recording import Recording, SoundSource
+from dgtalker.performance.recording import SoundSource
 from dgtalker.performance.session import Session, check_size
 from dgtalker.render import render_frame
-from dgtalker.talk import CameraChoice, Report, TalkOptions, listen, live_frames, render_frames, talk
+from dgtalker.resumable import Progress, no_progress
+from dgtalker.talk import CameraChoice, TalkOptions, listen, live_frames, render_frames, talk
 
 if TYPE_CHECKING:
     from dgtalker.evaluation import EvaluationConfig
-    from dgtalker.training.identity.create import CreateConfig
+    from dgtalker.training.identity.config import CreateConfig
     from dgtalker.video.dataset import Dataset
 
 __all__ = [
@@ -77,6 +78,8 @@ class Head:
     'talking.mp4'
     """
 
+    identity: Identity  # what the rooms below work with
+
     def __init__(self, identity: Identity):
         self.identity = identity
 
@@ -120,7 +123,7 @@ class Head:
         blink_rate: float = RATE,
         variant: int = 0,
         seed: int = 0,
-        progress: Report | None = None,
+        progress: Progress | None = None,
     ) -> Performance:
         """What the head does while it says `sound`: coefficient curves, 25 a second.
 
@@ -151,7 +154,7 @@ class Head:
         path: str | Path,
         size: int = 256,
         camera: CameraChoice = "front",
-        progress: Report | None = None,
+        progress: Progress | None = None,
     ) -> Path:
         """Write a video (.mp4) of a performance, with the sound it was made from; of a sound, too. Returns the path.
 
@@ -171,7 +174,7 @@ class Head:
 
     def stream(
         self,
-        sound: Performance | SoundSource | Iterable[np.ndarray],
+        sound: Performance | SoundSource | Iterator[np.ndarray],
         size: int = 256,
         camera: CameraChoice = "front",
         *,
@@ -194,11 +197,10 @@ class Head:
         >>> sum(1 for image in head.stream(microphone(), size=64))
         31
         """
-        if isinstance(sound, Performance):
-            return render_frames(self.identity, sound, camera, size)
         if isinstance(sound, Iterator):
             return live_frames(self.identity, sound, camera, size, rate, gain)
-        return render_frames(self.identity, self.listen(Recording.of(sound)), camera, size)
+        performance = sound if isinstance(sound, Performance) else self.listen(sound)
+        return render_frames(self.identity, performance, camera, size)
 
     def frame(
         self, *, yaw: float = 0.0, pitch: float = 0.0, zoom: float = 1.0, size: int = 512, **controls: float
@@ -238,7 +240,7 @@ def preprocess(
     features: str = "whisper-tiny.en",
     face_landmarker: str | Path | None = None,
     segmenter: str | Path | None = None,
-    progress: Report | None = None,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Make a data set in `folder` from videos of one person, files or folders of them; what is there is kept.
 
@@ -252,8 +254,8 @@ def preprocess(
     from dgtalker.video.preprocess import preprocess as make_dataset
 
     sources = [videos] if isinstance(videos, str | Path) else list(videos)
-    config, options = PreprocessConfig(feature_kind=features), {"progress": progress} if progress else {}
-    return make_dataset(sources, folder, face_landmarker, segmenter, like, config, **options)
+    config, report = PreprocessConfig(feature_kind=features), progress or no_progress
+    return make_dataset(sources, folder, face_landmarker, segmenter, like, config, progress=report)
 
 
 def create(
@@ -269,7 +271,7 @@ def create(
     source: str = "a video supplied by the user",
     attribution: str = "",
     license: str = "",
-    progress: Report | None = None,
+    progress: Progress | None = None,
 ) -> Head:
     """Train a head on a data set, write it to `folder` and return it.
 
@@ -280,12 +282,19 @@ def create(
 
     >>> head = dg.create("dataset", "anna", title="Anna")  # doctest: +SKIP
     """
-    from dgtalker.training.identity.create import Card, create_identity
+    from dgtalker.training.identity.create import create_identity
+    from dgtalker.training.identity.model_card import IdentityDetails
 
-    card = Card(title=title, source=source, attribution=attribution, license=license)
-    options = {"progress": progress} if progress else {}
     identity = create_identity(
-        _folder_of(dataset), folder, prior, preset, resume, config=config, card=card, backbone=backbone, **options
+        _folder_of(dataset),
+        folder,
+        prior,
+        preset,
+        resume,
+        progress or no_progress,
+        config=config,
+        details=IdentityDetails(title=title, source=source, attribution=attribution, license=license),
+        backbone=backbone,
     )
     return Head(identity.to(rendering_device()))
 
@@ -296,7 +305,7 @@ def evaluate(
     *,
     clips: int = 20,
     config: EvaluationConfig | None = None,
-    progress: Report | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure a head on a data set of held-out clips: the report that `dgtalker evaluate --json` prints.
 

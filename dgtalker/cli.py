@@ -12,6 +12,8 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from types import ModuleType
+from typing import NoReturn
 
 from dgtalker import __version__
 from dgtalker.errors import UserError
@@ -35,29 +37,33 @@ COMMANDS = {  # command -> its line in --help
     "evaluate-speech": "measure a speech backbone on held-out films",
     "bench": "measure the speed of this machine",
 }
+ALL = "*"
 INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
     """argparse, with its complaints as one sentence and without the usage block."""
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
+        """Print the sentence and exit with code 2."""
         self.exit(2, f"error: {message[:1].upper()}{message[1:].rstrip('.')}. See {self.prog} --help.\n")
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """The whole parser; only the options of `command` are filled in, so that nothing else need be imported."""
+    """The whole parser; only the options of `command`, or ALL, are filled in, so that nothing else need be imported."""
     parser = Parser(prog="dgtalker", description="Audio-driven 3D Gaussian talking heads.")
     parser.add_argument("--version", action="version", version=f"dgtalker {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     for name, summary in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary, description=f"{summary[:1].upper()}{summary[1:]}.")
-        if name == command:
-            _module(name).configure(subparser)
+        if command in (name, ALL):
+            module = _module(name)
+            module.configure(subparser)
+            subparser.epilog = f"Example: {module.EXAMPLE}"
     return parser
 
 
-def _module(command: str):
+def _module(command: str) -> ModuleType:
     return importlib.import_module(f"dgtalker.commands.{command.replace('-', '_')}")
 
 

@@ -22,9 +22,9 @@ from dgtalker.performance.recording import Recording, SoundSource, check_rate, f
 from dgtalker.performance.session import Session, SessionCamera, Sound, check_size
 from dgtalker.performance.streaming import CoefficientStream
 from dgtalker.render import render_frame
+from dgtalker.resumable import Progress
 
 CameraChoice = str | Camera | tuple[float, ...]
-Report = Callable[[float, float, str], None]  # (done, total, message)
 _TURN, _LEAD = 100, 50  # frames of a camera path's period, and before it repeats
 
 
@@ -62,7 +62,7 @@ def listen(
     sound: SoundSource,
     expression: ExpressionSettings | None = None,
     expression_from: SoundSource | None = None,
-    progress: Report | None = None,
+    progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Performance:
     """The curves of `identity` saying `sound`; expression_from is another recording that drives the upper face.
@@ -151,7 +151,7 @@ def talk(
     options: TalkOptions | None = None,
     *,
     save_coefficients: str | Path | None = None,
-    progress: Report | None = None,
+    progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> TalkResult | None:
     """Write the video of `identity` saying `sound` to `out` (.mp4, with that sound).
@@ -161,7 +161,7 @@ def talk(
     Raises UserError for bad input. Memory does not grow with the length of the sound, but for its curves.
     """
 
-    def report(done: float, total: float, message: str) -> None:
+    def report(done: float, total: float | None, message: str | None) -> None:
         if cancelled and cancelled():
             raise Cancelled
         if progress:
@@ -189,7 +189,7 @@ def talk_session(
     *,
     expression_from: str | Path | None = None,
     save_coefficients: str | Path | None = None,
-    progress: Report | None = None,
+    progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> TalkResult | None:
     """`talk` with everything that `session` holds: the same frames again, if it holds curves.
@@ -232,7 +232,7 @@ def talk_frames(
     options: TalkOptions | None = None,
     *,
     save_coefficients: str | Path | None = None,
-    listening: Report | None = None,
+    listening: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Generator[tuple[int, int, str], None, TalkResult]:
     """`talk` as a generator: yields (done, total, message) after every frame and returns the TalkResult.
@@ -258,7 +258,9 @@ def talk_frames(
         performance = curves.with_edits(options.edits, identity)
         frames = len(performance)
         cameras = _cameras(options.camera, frames, size)
-        with VideoWriter(out, cameras.width, cameras.height, performance.fps, audio=path) as writer:
+        with VideoWriter(
+            out, cameras.width, cameras.height, performance.fps, audio=path, audio_seconds=performance.seconds + 1
+        ) as writer:
             yield 0, frames, "Rendering"
             for i, picture in enumerate(_draw(identity, performance, cameras)):
                 writer.write(picture)  # the encoder is another process: it works while the next frame is drawn

@@ -1,1 +1,4 @@
-"""One module per command of the command line: `configure(parser)` adds its options, `run(args)` does it."""
+"""One module a command, with EXAMPLE, `configure(parser)`, which adds its options, and `run(args)`, which does it.
+
+Its first line is its usage. `options` and `console` hold what several commands share.
+"""

@@ -1,11 +1,17 @@
 """ablate VARIANTS.json --work NAME.work --dataset TRAIN --test TEST -o DIR"""
 
+import argparse
+
 from dgtalker.commands import options
 from dgtalker.commands.console import Progress
 from dgtalker.files import check_output_folder
 
+EXAMPLE = (
+    "dgtalker ablate docs/ablation.json --work heads/anna.work --dataset data/anna --test data/anna-test -o ablation"
+)
 
-def configure(parser):
+
+def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("variants", metavar="VARIANTS.json", help="what each variant changes, see docs/ablation.json")
     parser.add_argument("--work", required=True, metavar="DIR", help="NAME.work, left by create-identity beside NAME")
     parser.add_argument("--dataset", required=True, metavar="DIR", help="the data set that identity was made from")
@@ -23,7 +29,7 @@ def configure(parser):
     options.add_face_landmarker(parser)
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     output = check_output_folder(args.output)
     from pathlib import Path
 

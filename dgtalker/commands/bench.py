@@ -1,16 +1,20 @@
 """bench [--json]"""
 
+import argparse
+
 from dgtalker.commands import options
 from dgtalker.commands.console import print_json
 
+EXAMPLE = "dgtalker bench --json"
 
-def configure(parser):
+
+def configure(parser: argparse.ArgumentParser) -> None:
     options.add_json(parser)
     parser.add_argument("--identity", help="shipped name, folder or hub repository; default: the first shipped one")
     parser.add_argument("--no-app", action="store_true", help="skip starting the app")
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     from dgtalker.bench import run_benchmark
 
     report = run_benchmark(args.identity, with_app=not args.no_app)

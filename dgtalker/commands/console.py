@@ -20,8 +20,9 @@ class Progress:
         self.bar: tqdm | None = None
 
     def __call__(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Show that `done` of `total` is done; total 0 stands for not known yet."""
         if self.bar is None:
-            if total == 0:  # nothing known yet: bad input is refused without an empty bar
+            if total == 0:  # bad input is refused without an empty bar
                 return
             from tqdm import tqdm
 

@@ -1,10 +1,14 @@
 """create-identity DATASET -o DIR"""
 
+import argparse
+
 from dgtalker.commands.console import Progress
 from dgtalker.files import check_output_folder
 
+EXAMPLE = "dgtalker create-identity data/anna -o heads/anna --title Anna"
 
-def configure(parser):
+
+def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help="data set made by preprocess")
     parser.add_argument("-o", "--output", required=True, metavar="DIR")
     parser.add_argument(
@@ -26,7 +30,7 @@ def configure(parser):
     parser.add_argument("--license", default="", help="of the weights, by its Hugging Face name, such as cc-by-4.0")
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     output = check_output_folder(args.output)
     from dgtalker.training.identity.create import create_identity
     from dgtalker.training.identity.model_card import IdentityDetails

@@ -1,15 +1,19 @@
 """describe-identity IDENTITY"""
 
+import argparse
+
 from dgtalker.commands import options
 from dgtalker.commands.console import Progress, print_json
 
+EXAMPLE = "dgtalker describe-identity heads/anna"
 
-def configure(parser):
+
+def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("identity", help="shipped name or folder; it is rewritten in place")
     options.add_json(parser)
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from dgtalker.coefficients.describe import describe_identity_folder

@@ -1,17 +1,21 @@
 """doctor [--json]"""
 
+import argparse
+
 from dgtalker.commands import options
 from dgtalker.commands.console import print_json
 
+EXAMPLE = "dgtalker doctor"
 
-def configure(parser):
+
+def configure(parser: argparse.ArgumentParser) -> None:
     options.add_json(parser)
 
 
-def run(args) -> int:
-    from dgtalker.doctor import examine
+def run(args: argparse.Namespace) -> int:
+    from dgtalker.doctor import check_installation
 
-    report = examine()
+    report = check_installation()
     if args.json:
         print_json(report)
     else:

@@ -1,13 +1,16 @@
 """evaluate IDENTITY DATASET [--all] [--json] [--report FILE.html]"""
 
+import argparse
 from pathlib import Path
 
 from dgtalker.commands import options
 from dgtalker.commands.console import Progress, print_json
 from dgtalker.files import check_output_file, check_output_folder
 
+EXAMPLE = "dgtalker evaluate heads/anna data/anna-test --report anna.html"
 
-def configure(parser):
+
+def configure(parser: argparse.ArgumentParser) -> None:
     options.add_identity(parser)
     parser.add_argument("dataset", help="data set of held-out clips, made by preprocess")
     options.add_json(parser)
@@ -42,7 +45,7 @@ def configure(parser):
     )
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     frames = args.frames and check_output_folder(args.frames)
     page = args.report and check_output_file(args.report, (".html", ".htm"))
     from dgtalker.evaluation import EvaluationConfig, evaluate

@@ -1,5 +1,6 @@
 """evaluate-prior PRIOR [--json]"""
 
+import argparse
 from pathlib import Path
 
 from dgtalker.assets import find_asset
@@ -7,8 +8,10 @@ from dgtalker.commands import options
 from dgtalker.commands.console import Progress, print_json
 from dgtalker.files import check_output_folder
 
+EXAMPLE = "dgtalker evaluate-prior heads/prior"
 
-def configure(parser):
+
+def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prior", help="shipped name, folder or hub repository")
     options.add_makehuman(parser)
     parser.add_argument("--people", type=int, default=40, help="held-out people, default 40")
@@ -19,7 +22,7 @@ def configure(parser):
     parser.add_argument("--json", action="store_true", help="print the report")
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     output = Path(check_output_folder(args.output)) if args.output else None
     from dgtalker.evaluation.prior import PriorReportConfig, evaluate_prior
 

@@ -1,21 +1,22 @@
 """export IDENTITY -o HEAD.ply"""
 
+import argparse
+
 from dgtalker.commands import options
 from dgtalker.files import check_output_file
 
+EXAMPLE = "dgtalker export grid-s1 -o head.ply"
 
-def configure(parser):
+
+def configure(parser: argparse.ArgumentParser) -> None:
     options.add_identity(parser)
     parser.add_argument("-o", "--output", required=True, metavar="HEAD.ply")
     options.add_set(parser)
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     output = check_output_file(args.output, (".ply",))
-    from dgtalker.identity import Identity
-    from dgtalker.performance.curves import check_edits, parse_edits
+    from dgtalker.api import load
 
-    settings = parse_edits(args.settings)
-    identity = Identity.from_pretrained(args.identity, revision=args.revision)
-    check_edits(settings, identity.exp_names + identity.lip_names)
-    identity.frame(*identity.coefficients(settings)).save_ply(output)
+    head = load(args.identity, args.revision)
+    head.export(output, **options.read_set(args, head.identity))

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import TYPE_CHECKING
 
 from dgtalker.errors import UserError
+
+if TYPE_CHECKING:
+    from dgtalker.identity import Identity
 
 MAX_SIZE = 2048  # as in performance.session, which would import torch
 
@@ -46,7 +50,7 @@ def add_identity(parser: argparse.ArgumentParser) -> None:
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:
-    """--set, whose values are read by parse_edits."""
+    """--set, whose values `read_set` reads."""
     parser.add_argument(
         "--set",
         dest="settings",
@@ -57,6 +61,16 @@ def add_set(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def read_set(args: argparse.Namespace, identity: Identity) -> dict[str, float]:
+    """The values of --set. Raises UserError for what `identity` has no coefficient for."""
+    from dgtalker.identity import check_coefficients
+    from dgtalker.performance.curves import parse_edits
+
+    settings = parse_edits(args.settings)
+    check_coefficients(settings, identity.exp_names + identity.lip_names)
+    return settings
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """--json."""
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -64,9 +78,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def add_face_landmarker(parser: argparse.ArgumentParser) -> None:
     """--face-landmarker."""
-    parser.add_argument(
-        "--face-landmarker", metavar="FILE", help="MediaPipe face_landmarker.task; searched for if absent"
-    )
+    parser.add_argument("--face-landmarker", metavar="FILE", help="MediaPipe face_landmarker.task")
 
 
 def add_makehuman(parser: argparse.ArgumentParser) -> None:

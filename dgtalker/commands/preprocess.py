@@ -1,11 +1,15 @@
 """preprocess SOURCE... -o DATASET"""
 
+import argparse
+
 from dgtalker.commands import options
 from dgtalker.commands.console import Progress
 from dgtalker.files import check_output_folder
 
+EXAMPLE = "dgtalker preprocess films/ -o data/anna"
 
-def configure(parser):
+
+def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="videos of one person, or folders of them")
     parser.add_argument("-o", "--output", required=True, metavar="DATASET")
     options.add_face_landmarker(parser)
@@ -18,7 +22,7 @@ def configure(parser):
     )
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     output = check_output_folder(args.output)
     from dgtalker.video.preprocess import PreprocessConfig, preprocess
 

@@ -1,10 +1,14 @@
 """render IDENTITY -o OUT.png"""
 
+import argparse
+
 from dgtalker.commands import options
 from dgtalker.files import check_output_file
 
+EXAMPLE = "dgtalker render grid-s1 -o head.png --yaw 20 --set lip1=2 blink=1"
 
-def configure(parser):
+
+def configure(parser: argparse.ArgumentParser) -> None:
     options.add_identity(parser)
     parser.add_argument("-o", "--output", required=True, metavar="OUT.png")
     parser.add_argument("--size", type=options.size, default=256, help="pixels, default 256")
@@ -14,18 +18,13 @@ def configure(parser):
     options.add_set(parser)
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     output = check_output_file(args.output, (".png", ".jpg", ".jpeg", ".webp"))
     from PIL import Image
 
-    from dgtalker.camera import orbit_camera
-    from dgtalker.identity import Identity
-    from dgtalker.performance.curves import check_edits, parse_edits
-    from dgtalker.render import render_frame
+    from dgtalker.api import load
 
-    camera = orbit_camera(args.yaw, args.pitch, args.size, zoom=args.zoom)
-    settings = parse_edits(args.settings)
-    identity = Identity.from_pretrained(args.identity, revision=args.revision)
-    check_edits(settings, identity.exp_names + identity.lip_names)
-    gaussians = identity.frame(*identity.coefficients(settings))
-    Image.fromarray(render_frame(gaussians, camera)).save(output)
+    head = load(args.identity, args.revision)
+    settings = options.read_set(args, head.identity)
+    image = head.frame(yaw=args.yaw, pitch=args.pitch, zoom=args.zoom, size=args.size, **settings)
+    Image.fromarray(image).save(output)

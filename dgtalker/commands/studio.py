@@ -1,11 +1,14 @@
 """studio [--host ADDRESS] [--port PORT] [--open]"""
 
+import argparse
 import os
 
 from dgtalker.errors import UserError
 
+EXAMPLE = "dgtalker studio --open"
 
-def configure(parser):
+
+def configure(parser: argparse.ArgumentParser) -> None:
     port = os.environ.get("PORT", "")
     parser.add_argument("--host", help="address to listen on; default: $GRADIO_SERVER_NAME or 127.0.0.1")
     parser.add_argument(
@@ -17,7 +20,7 @@ def configure(parser):
     parser.add_argument("--open", action="store_true", help="open a browser window")
 
 
-def run(args) -> int:
+def run(args: argparse.Namespace) -> int:
     from dgtalker.studio import launch
 
     try:

@@ -1,5 +1,6 @@
 """talk IDENTITY AUDIO -o OUT.mp4, or talk --session S.json [AUDIO] -o OUT.mp4"""
 
+import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ from dgtalker.files import check_input_file, check_output_file
 
 DEFAULT_SIZE, DEFAULT_CAMERA = 256, "front"
 
+EXAMPLE = "dgtalker talk grid-s1 speech.wav -o talking.mp4 --camera spiral --set lip2=1"
 
-def configure(parser):
+
+def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("identity", nargs="?", help="shipped name, folder or hub repository; may be left to --session")
     parser.add_argument("audio", nargs="?", help="speech in any common format, rate and length")
     parser.add_argument("-o", "--output", required=True, metavar="OUT.mp4")
@@ -40,7 +43,7 @@ def configure(parser):
     session.add_argument("--session", metavar="S.json", help="make the same frames again; silent without AUDIO")
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     session = _read_session(args)
     if args.audio is None and session is None:
         what = "IDENTITY and AUDIO" if args.identity is None else "AUDIO"
@@ -50,41 +53,40 @@ def run(args) -> None:
     output = check_output_file(args.output, (".mp4",))
     table = args.save_coefficients and check_output_file(args.save_coefficients, (".csv",))
     saved = args.save_session and check_output_file(args.save_session, (".json",))
-    from dgtalker.identity import Identity
+    from dgtalker.api import load
     from dgtalker.performance.curves import parse_edits
-    from dgtalker.talk import talk, talk_session
+    from dgtalker.talk import TalkOptions, talk, talk_session
 
     edits = parse_edits(args.settings)
-    options = {"save_coefficients": table or None, "expression_from": expression or None}
     if session is None:
-        settings = _settings(args)
-        identity = Identity.from_pretrained(args.identity, revision=args.revision)
+        identity = load(args.identity, args.revision).identity
+        shown = TalkOptions(
+            args.size or DEFAULT_SIZE, args.camera or DEFAULT_CAMERA, edits, _expression(args), expression or None
+        )
         with Progress("talk") as progress:
-            result = talk(
-                identity,
-                audio,
-                output,
-                size=args.size or DEFAULT_SIZE,
-                camera=args.camera or DEFAULT_CAMERA,
-                edits=edits,
-                settings=settings,
-                progress=progress,
-                **options,
-            )
+            result = talk(identity, audio, output, shown, save_coefficients=table or None, progress=progress)
     else:
         session = replace(session, size=args.size or session.size, edits=session.edits | edits)
         if args.camera:
             session = replace(session, camera=replace(session.camera, path=args.camera))
         identity = _identity_of(session, args)
         with Progress("talk") as progress:
-            result = talk_session(session, identity, audio or None, output, progress=progress, **options)
+            result = talk_session(
+                session,
+                identity,
+                audio or None,
+                output,
+                expression_from=expression or None,
+                save_coefficients=table or None,
+                progress=progress,
+            )
         if not audio:
             print(f"The video is silent: give the sound{_named(session)} after --session to hear it.", file=sys.stderr)
-    if saved:
+    if saved and result and result.session:
         result.session.save(saved)
 
 
-def _settings(args):
+def _expression(args: argparse.Namespace):
     """The options of the upper face."""
     from dgtalker.performance.blinks import RATE, parse_schedule
     from dgtalker.performance.expression import ExpressionSettings
@@ -93,7 +95,7 @@ def _settings(args):
     return ExpressionSettings(parse_schedule(args.blinks, files=True), rate, args.seed or 0, args.variant or 0)
 
 
-def _read_session(args):
+def _read_session(args: argparse.Namespace):
     """The session of --session, or None; sorts out which positional argument is which."""
     if args.session is None:
         return None
@@ -112,15 +114,15 @@ def _read_session(args):
     return session
 
 
-def _identity_of(session, args):
+def _identity_of(session, args: argparse.Namespace):
     """The identity named on the command line, else the shipped one of the session's name."""
-    from dgtalker.identity import Identity, list_identities
+    from dgtalker.api import heads, load
 
-    if args.identity is None and session.identity not in list_identities():  # a file may not choose what is downloaded
+    if args.identity is None and session.identity not in heads():  # a file may not choose what is downloaded
         raise UserError(
             f"The session's identity '{session.identity[:60]}' is not installed: name its folder or repository, too."
         )
-    return Identity.from_pretrained(args.identity or session.identity, revision=args.revision)
+    return load(args.identity or session.identity, args.revision).identity
 
 
 def _named(session) -> str:

@@ -3,6 +3,7 @@
 On several processes or GPUs: torchrun --nproc-per-node N -m dgtalker train-prior -o DIR --view-batch N
 """
 
+import argparse
 import math
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from dgtalker.files import check_output_folder
 
 TIME_BOXES = ("people_minutes", "uv_minutes", "view_minutes")
 
+EXAMPLE = "dgtalker train-prior -o heads/prior --people data/people"
 
-def configure(parser):
+
+def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="DIR")
     parser.add_argument("--people", metavar="FOLDER", help="of synthesize-people; who is missing is made")
     options.add_makehuman(parser)
@@ -44,7 +47,7 @@ def configure(parser):
     parser.add_argument("--resume", action="store_true", help="go on where the last run in DIR stopped")
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     output = check_output_folder(args.output)
     from dgtalker.errors import UserError
     from dgtalker.training.prior.distributed import split_cores, world_size

@@ -1,13 +1,17 @@
 """train-speech -o DIR --clips SOURCE... [--speech FOLDER...] [--voices FOLDER] [--held-out SOURCE...]"""
 
+import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from dgtalker.commands import options
 from dgtalker.commands.console import Progress, print_json
 from dgtalker.files import check_output_folder
 
+EXAMPLE = "dgtalker train-speech -o heads/backbone --clips data/anna data/ben"
 
-def configure(parser):
+
+def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="DIR")
     parser.add_argument(
         "--clips", nargs="+", required=True, metavar="SOURCE", help="films of people speaking: data sets, or folders"
@@ -40,7 +44,7 @@ def configure(parser):
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON document")
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     output = check_output_folder(args.output)
     if args.work:
         check_output_folder(args.work)
@@ -51,21 +55,21 @@ def run(args) -> None:
     from dgtalker.training.speech.train import SpeechConfig, save_backbone, train_speech
     from dgtalker.training.stage import Stage
 
-    changes = {"feature_kind": args.features, "seed": args.seed}
-    for name, least in (("changes", 0), ("steps", 1)):
-        if (value := getattr(args, name)) is not None:
+    config = SpeechConfig(feature_kind=args.features, seed=args.seed)
+    for option, name, least in (("changes", "augmentations", 0), ("steps", "steps", 1)):
+        if (value := getattr(args, option)) is not None:
             if value < least:
-                raise UserError(f"--{name} must be at least {least}, not {value}.")
-            changes[name] = value
+                raise UserError(f"--{option} must be at least {least}, not {value}.")
+            config = replace(config, **{name: value})
     if args.max_minutes is not None:
-        changes["minutes"] = options.check_minutes(args.max_minutes)
+        config = replace(config, minutes=options.check_minutes(args.max_minutes))
     work = Path(args.work) if args.work else output.resolve().with_name(output.resolve().name + ".work")
     with Progress("train-speech") as progress:
         backbone, trained_on = train_speech(
             args.clips,
             args.speech,
             args.voices,
-            SpeechConfig(**changes),
+            config,
             work,
             args.face_landmarker,
             Stage("train-speech", RunLog(work / "log.jsonl"), progress),

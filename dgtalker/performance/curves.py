@@ -155,9 +155,7 @@ class Performance:
     def _blink_part(self, blink: np.ndarray) -> np.ndarray:
         """What blink [N] adds to a_exp: [N, n_exp], as Identity.blink_coefficients has it."""
         if self.blink_weights is None:
-            raise UserError(
-                "These curves do not know how their head blinks: load them with Performance.load(path, head.identity)."
-            )
+            raise UserError("These curves do not know how their head blinks: take Session.performance(head.identity).")
         linear, quadratic, unit = self.blink_weights
         return (blink[:, None] * linear + np.square(blink)[:, None] * quadratic) / unit
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +45,7 @@ class Recording:
         raise UserError(f"A sound is a path, the bytes of a sound file or (samples, rate), not {type(sound).__name__}.")
 
     @contextmanager
-    def as_file(self) -> Iterator[Path]:
+    def as_file(self) -> Generator[Path]:
         """The path of a file that holds the sound; unless it is one already, a temporary WAV that goes away again."""
         if isinstance(self.source, Path):
             yield self.source

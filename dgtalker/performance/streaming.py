@@ -180,9 +180,9 @@ class CoefficientStream:
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         """The frames that were waiting for more sound."""
-        rest = self.encoder.push(self.features.finish())
-        last = self.encoder.finish()
-        return tuple(np.concatenate(parts) for parts in zip(rest, last, strict=True))
+        rest_exp, rest_lip = self.encoder.push(self.features.finish())
+        last_exp, last_lip = self.encoder.finish()
+        return np.concatenate([rest_exp, last_exp]), np.concatenate([rest_lip, last_lip])
 
 
 def look_ahead_seconds(identity: Identity) -> float:
