@@ -26,7 +26,8 @@ def decode_frames(
 ) -> Iterator[np.ndarray]:
     """Frames uint8 [H, W, 3] RGB at `fps`: the frame shown at each instant.
 
-    width, height: of the result. filters: ffmpeg's, each ended by a comma. Raises UserError if there are more frames than the size of the file allows.
+    width, height: of the result. filters: ffmpeg's, each ended by a comma.
+    Raises UserError if there are more frames than the size of the file allows.
     """
     size = width * height * 3
     most = plausible_seconds(path, VIDEO_BYTES_PER_SECOND) * fps

@@ -107,7 +107,8 @@ def synthesize_performance(
     cameras = performance_cameras(performance, size)
     renderer = PersonRenderer(person)
     sound = performance.source if probe(performance.source).audio else None
-    with VideoWriter(output, size, size, FPS, audio=sound) as writer:
+    seconds = len(performance.expressions) / FPS + 1
+    with VideoWriter(output, size, size, FPS, audio=sound, audio_seconds=seconds) as writer:
         for i, expression in enumerate(performance.expressions):
             writer.write(renderer.render(expression, cameras[i], background))
             if progress is not None:
