@@ -1,4 +1,4 @@
-"""How fast is this machine? Figures on a real head, after a warm-up that compiles what is compiled on first use."""
+"""Speed of this machine on a real head, measured after a warm-up in which kernels are compiled."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ APP_TIMEOUT = 120.0
 
 
 def run_benchmark(source: str | None = None, with_app: bool = True) -> dict[str, Any]:
-    """The report that `dgtalker bench --json` prints; `source` names the identity, default the first shipped one."""
+    """The report of `dgtalker bench --json`. source: the identity, default the first shipped one."""
     from dgtalker.camera import orbit_camera
-    from dgtalker.doctor import machine
+    from dgtalker.doctor import describe_machine
     from dgtalker.identity import Identity, list_identities
     from dgtalker.render import render_frame
 
@@ -44,25 +44,25 @@ def run_benchmark(source: str | None = None, with_app: bool = True) -> dict[str,
     identity = Identity.from_pretrained(source)
     report: dict[str, Any] = {"identity": identity.name, "render": {}, "frame": {}}
     rest = identity.frame(np.zeros(identity.n_exp), np.zeros(identity.n_lip))
-    codes = _random_codes(identity, 64)
+    coefficients = _random_coefficients(identity, 64)
     for size, wanted in RENDER.items():
         camera, gaussians = orbit_camera(size=size), resample_splats(rest, wanted)
         ms = 1000 * median_seconds(lambda i, g=gaussians, c=camera: render_frame(g, c))
         report["render"][str(size)] = {"gaussians": gaussians.count, "ms": ms}
 
         def frame(i: int, camera=camera) -> None:
-            a = codes[i % len(codes)]
+            a = coefficients[i % len(coefficients)]
             render_frame(identity.frame(a[: identity.n_exp], a[identity.n_exp :]), camera)
 
         report["frame"][str(size)] = {"gaussians": rest.count, "fps": 1 / median_seconds(frame)}
-    report["talk"] = _talk(identity)
+    report["talk"] = _measure_talk(identity)
     report["app_start_s"] = app_start_seconds(source) if with_app and source in list_identities() else None
-    report["machine"] = machine()
+    report["machine"] = describe_machine()
     return report
 
 
 def median_seconds(function: Callable[[int], Any], seconds: float = SECONDS_A_FIGURE) -> float:
-    """Median wall time of function(i), i = 0, 1, ..., over about `seconds`, after three calls that do not count."""
+    """Median wall time of function(i), i = 0, 1, ..., over about `seconds`, after three calls for warm-up."""
     for i in range(3):
         function(i)
     times, end, i = [], time.perf_counter() + seconds, 0
@@ -75,7 +75,7 @@ def median_seconds(function: Callable[[int], Any], seconds: float = SECONDS_A_FI
 
 
 def resample_splats(gaussians: Gaussians, count: int) -> Gaussians:
-    """The same head from `count` splats: evenly picked if there are more, split and shrunk if there are fewer."""
+    """The same head with `count` splats: an even selection, or splats split and shrunk if there are fewer."""
     import torch
 
     have = gaussians.count
@@ -88,14 +88,14 @@ def resample_splats(gaussians: Gaussians, count: int) -> Gaussians:
     return picked
 
 
-def _random_codes(identity: Identity, count: int) -> np.ndarray:
-    """Coefficients [count, K] as spread in training: standard deviation 1, within the limits met there."""
+def _random_coefficients(identity: Identity, count: int) -> np.ndarray:
+    """Coefficients [count, K] distributed as in training: standard deviation 1, within the training range."""
     low, high = identity.limits.T
     rng = np.random.default_rng(0)
     return np.clip(rng.standard_normal((count, len(low))), low, high).astype(np.float32)
 
 
-def _talk(identity: Identity) -> dict[str, float]:
+def _measure_talk(identity: Identity) -> dict[str, float]:
     from dgtalker.talk import talk
 
     with tempfile.TemporaryDirectory() as folder:
@@ -107,7 +107,7 @@ def _talk(identity: Identity) -> dict[str, float]:
 
 
 def _write_speechlike(path: Path, seconds: float, rate: int = 16_000) -> None:
-    """A buzz with syllables: the time it takes does not depend on what is said."""
+    """Write a buzz in the rhythm of syllables; timing does not depend on the words."""
     import soundfile
 
     t = np.arange(int(seconds * rate)) / rate

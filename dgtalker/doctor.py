@@ -1,4 +1,4 @@
-"""What this machine has and lacks. Looks at versions and files; imports torch and nothing heavier."""
+"""Check of the installation: versions, files and programs. Imports torch and nothing heavier."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ OK, MISSING, OPTIONAL = "ok", "missing", "optional"  # optional: absent, and onl
 MIN_PYTHON = (3, 11)
 
 
-def examine() -> dict[str, Any]:
-    """{"ok": bool, "machine": {...}, "identities": [...], "priors": [...], "checks": {name: {"status", "detail"}}}.
+def check_installation() -> dict[str, Any]:
+    """Report {"ok": bool, "machine", "identities", "priors", "checks": {name: {"status", "detail"}}}.
 
-    ok: everything that the app and `talk` need is there.
+    ok: everything that the studio and `talk` need is there.
     """
     from dgtalker.identity import list_identities, list_priors
 
@@ -40,15 +40,15 @@ def examine() -> dict[str, Any]:
     }
     return {
         "ok": all(check["status"] != MISSING for check in checks.values()),
-        "machine": machine(),
+        "machine": describe_machine(),
         "identities": list_identities(),
         "priors": list_priors(),
         "checks": checks,
     }
 
 
-def machine() -> dict[str, Any]:
-    """{cpu, cores, memory_gib, system, python, torch, device}."""
+def describe_machine() -> dict[str, Any]:
+    """Facts {cpu, cores, memory_gib, system, python, torch, device}."""
     import torch
 
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
@@ -64,12 +64,12 @@ def machine() -> dict[str, Any]:
 
 
 class _Absent(Exception):
-    """A check's way to say that something is not there."""
+    """Something that a check looked for is not there."""
 
 
-def _check(look: Callable[[], str], needed: bool = True) -> dict[str, str]:
+def _check(find: Callable[[], str], needed: bool = True) -> dict[str, str]:
     try:
-        return {"status": OK, "detail": look()}
+        return {"status": OK, "detail": find()}
     except (_Absent, UserError, ImportError, OSError) as error:
         return {"status": MISSING if needed else OPTIONAL, "detail": " ".join(str(error).split())}
 

@@ -27,16 +27,16 @@ class UVPyramid(nn.Module):
     def __init__(self, template: HeadTemplate, size: int, fine_size: int):
         super().__init__()
         atlas, fine = template.atlas(size), template.atlas(fine_size)
-        self.identity = size == fine_size
+        self.same_size = size == fine_size
         names, part, fine_part = list(template.part_names), atlas.texel_part, fine.texel_part
-        index, weight = _bilinear(atlas, fine) if not self.identity else (torch.zeros(0, 4).long(), torch.zeros(0, 4))
+        index, weight = _bilinear(atlas, fine) if not self.same_size else (torch.zeros(0, 4).long(), torch.zeros(0, 4))
         self.texels = {None: len(part)} | {name: int((part == i).sum()) for i, name in enumerate(names)}
         self.register_buffer("index", index, persistent=False)
         self.register_buffer("weight", weight, persistent=False)
         hair = names.index("hair")
         number = torch.zeros(len(part), dtype=torch.long)
         number[part == hair] = torch.arange(int((part == hair).sum()))
-        mine = fine_part == hair if not self.identity else torch.zeros(0, dtype=torch.bool)
+        mine = fine_part == hair if not self.same_size else torch.zeros(0, dtype=torch.bool)
         self.register_buffer("hair_index", number[index[mine]], persistent=False)
         self.register_buffer("hair_weight", weight[mine], persistent=False)
 
@@ -46,14 +46,14 @@ class UVPyramid(nn.Module):
 
     def upsample(self, values: Tensor, part: str | None = None) -> Tensor:  # [...,Nc,C] -> [...,N,C]
         """Values at coarse texels -> at fine ones; of all parts or, with part="hair", of hair alone."""
-        if self.identity:
+        if self.same_size:
             return values
         index, weight = (self.hair_index, self.hair_weight) if part else (self.index, self.weight)
         return reduce(torch.add, (values[..., index[:, k], :] * weight[:, k, None] for k in range(4)))
 
     def downsample(self, values: Tensor, part: str | None = None) -> Tensor:  # [...,N,C] -> [...,Nc,C]
         """Values at fine texels -> weighted means at coarse ones."""
-        if self.identity:
+        if self.same_size:
             return values
         index, weight = (self.hair_index, self.hair_weight) if part else (self.index, self.weight)
         total = values.new_zeros(*values.shape[:-2], self.coarse_count(part), values.shape[-1])
