@@ -1,12 +1,13 @@
-"""The last step of create-identity, and a command for identities that lack it: coefficients that people can use.
+"""Order, sign and name an identity's coefficients: the last step of create-identity, and of describe-identity.
 
-1. order: inside each branch by the motion that one training standard deviation makes;
-2. sign: positive opens the mouth (lips), raises brows and lids (expression); where it does neither, it is the motion
-   that the name says;
-3. name, from the displacement of the splats (motions.py); 4. purity, by leakage's own measure; 5. range; 6. pictures.
+1. Order: inside each branch, by the motion that one training standard deviation causes.
+2. Sign: positive opens the mouth (lips) or raises brows and lids (expression); otherwise it is the named motion.
+3. Name: from the displacement of the splats (motions.py).
+4. Purity: the share of the picture's change in the coefficient's own face half (evaluation/leakage.py).
+5. Range over the training clips. 6. A sheet of pictures.
 
-All is measured on the baked head. Splats are matched to the template's texels; where that fails (a head of another
-template), order, purity, range and pictures remain, and every name is "mixed".
+Everything is measured on the baked head. Splats are matched to the template's texels (texel_matching.py); where that
+fails, because the head has another template, every name is "mixed" and the rest is the same.
 """
 
 from __future__ import annotations
@@ -32,12 +33,19 @@ from dgtalker.head.template import HeadTemplate
 from dgtalker.identity import CARD_FILE, Identity
 from dgtalker.metrics import EYES, INNER_PAIRS
 from dgtalker.report.cards.coefficients import replace_coefficients_section
-from dgtalker.report.contact_sheets.coefficients import CELL, LEFT, STEPS, TOP, draw_coefficient_sheet, portrait
+from dgtalker.report.contact_sheets.coefficients import (
+    CELL,
+    LEFT,
+    STEPS,
+    TOP,
+    draw_coefficient_sheet,
+    render_coefficient_vector,
+)
 
 STEP = 2.0  # standard deviations either way at which motion is measured
 MILLIMETRES = 100.0  # of a decimetre
-BROWS, BRIDGE = (105, 66, 334, 296), 168  # landmarks; the bridge of the nose moves with the whole face only
-SIGNIFICANT = 0.3  # opening or raising, over the direction's mean motion, that decides its sign
+BROWS, NOSE_BRIDGE = (105, 66, 334, 296), 168  # landmarks; the bridge of the nose moves only with the whole face
+SIGNIFICANT = 0.3  # opening or raising relative to the coefficient's mean motion, from which it decides the sign
 PERCENTILES = (2.5, 97.5)
 STATES, STATE_STD, SIZE = 3, 0.7, 192  # states beside the canonical one at which purity is measured; pixels
 EXAMPLES = shipped_folder("examples")  # voices, for identities whose training range is unknown
@@ -48,16 +56,16 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class CoefficientMotion:
-    """What the coefficients [K] move, per training standard deviation."""
+    """Motion that each coefficient causes, per training standard deviation."""
 
     displacement: Tensor  # [K, N, 3] dm
-    weights: Tensor  # [N] how much of the front pictures each splat of the face paints
+    weights: Tensor  # [N] visibility of each splat of the face from the front
     mean: Tensor  # [K] root mean square over the visible face, dm
 
 
 @dataclass(frozen=True)
 class NamedSplatMotions:
-    """What a motion may be called: names [P] of positive and negative amounts, fields on the splats that are known."""
+    """Named motions on a head: names [P] of positive and negative amounts, fields on its matched splats."""
 
     texels: MatchedTexels
     names: list[tuple[str, str]]
@@ -67,21 +75,21 @@ class NamedSplatMotions:
 def describe_coefficients(
     identity: Identity, ranges: np.ndarray | None = None, progress: Progress | None = None
 ) -> bytes:
-    """Order, turn and describe the coefficients of `identity` in place; returns the strip (WebP) to save with it.
+    """Order, sign and describe the coefficients of `identity` in place; returns the sheet (WebP) to save with it.
 
-    ranges [K, 2]: 2.5 and 97.5 percentile of the coefficients, as they are now, over the training clips. Without it:
-    those of an earlier description, else of the example voices, else the training extremes. The description goes into
-    identity.config["coefficients"]. Nothing that the identity says changes, only what its coefficients are called.
+    ranges [K, 2]: 2.5 and 97.5 percentiles of the present coefficients over the training clips. Without it: those of an
+    earlier description, else of the example voices, else the training extremes. The description is written to
+    identity.config["coefficients"]. Rendered speech does not change, only numbers and signs of the coefficients.
     """
     report = progress or (lambda fraction, message: None)
-    report(0.0, "what moves")
+    report(0.0, "motion")
     ranges, origin = (np.asarray(ranges), TRAINING) if ranges is not None else find_ranges(identity)
     motion = measure_motion(identity)
     named = match_named_motions(identity)
     signs = choose_positive_direction(identity, motion, named)
     order = order_by_motion(motion.mean, identity.n_exp)
     identity.permute_coefficients(order, signs[order])
-    turned = torch.where(signs[:, None] < 0, -torch.from_numpy(ranges).flip(-1), torch.from_numpy(ranges))[order]
+    signed_ranges = torch.where(signs[:, None] < 0, -torch.from_numpy(ranges).flip(-1), torch.from_numpy(ranges))[order]
     motion = CoefficientMotion(
         motion.displacement[order] * signs[order][:, None, None], motion.weights, motion.mean[order]
     )
@@ -90,14 +98,14 @@ def describe_coefficients(
     matches = [_recognise_coefficient(motion, k, named) for k in range(len(order))]
     opened = measure_opening(identity, motion, named)
     rows = []
-    for k, name in enumerate(distinct_names(matches)):
+    for k, (name, share) in enumerate(zip(distinct_names(matches), purity, strict=True)):
         rows.append(
             {
                 "name": name,
                 "match": round(_explained_share(matches[k], name), 3),
-                "purity": None if purity[k] is None else round(purity[k], 3),
-                "low": round(float(turned[k, 0]), 2),
-                "high": round(float(turned[k, 1]), 2),
+                "purity": None if share is None else round(share, 3),
+                "low": round(float(signed_ranges[k, 0]), 2),
+                "high": round(float(signed_ranges[k, 1]), 2),
                 "motion_mm": round(MILLIMETRES * float(motion.mean[k]), 3),
                 "opens_mm": None if opened is None else round(MILLIMETRES * float(opened[k]), 3),
             }
@@ -119,7 +127,7 @@ def describe_coefficients(
 
 
 def measure_motion(identity: Identity) -> CoefficientMotion:
-    """Displacements of all coefficients between -2 and 2 standard deviations, halved to one."""
+    """Displacement per standard deviation of each coefficient, from the difference between -2 and 2 of them."""
     from dgtalker.head.splats import measure_visibility
     from dgtalker.render import render
 
@@ -139,13 +147,13 @@ def measure_motion(identity: Identity) -> CoefficientMotion:
 
 
 def order_by_motion(mean: Tensor, n_exp: int) -> Tensor:
-    """[K] int64: the coefficients of each branch by falling motion; ties keep their order."""
+    """Indices [K] int64 that sort the coefficients of each branch by decreasing motion; ties keep their order."""
     exp, lip = (part.argsort(descending=True, stable=True) for part in (mean[:n_exp], mean[n_exp:]))
     return torch.cat([exp, lip + n_exp])
 
 
 def match_named_motions(identity: Identity) -> NamedSplatMotions | None:
-    """Names and fields for this head, or None if its splats cannot be matched to the template."""
+    """Named motions on this head, or None if its splats cannot be matched to the template."""
     template = HeadTemplate.load()
     texels = match_texels(identity.head, template)
     if texels is None:
@@ -155,8 +163,10 @@ def match_named_motions(identity: Identity) -> NamedSplatMotions | None:
 
 
 def measure_opening(identity: Identity, motion: CoefficientMotion, named: NamedSplatMotions | None) -> Tensor | None:
-    """[K] dm per standard deviation: widening of the mouth for lips; rise of the brows and widening of the eyes for
-    expression, the whole face's own rise left out. None without words, or where the landmarks have no splats."""
+    """Opening [K], decimetres per standard deviation; None without matched splats at all landmarks.
+
+    For lips: widening of the mouth. For expression: rise of the brows relative to the nose, plus widening of the eyes.
+    """
     if named is None:
         return None
     texels = named.texels
@@ -168,13 +178,13 @@ def measure_opening(identity: Identity, motion: CoefficientMotion, named: NamedS
     mouth = height([a for a, _ in INNER_PAIRS]) - height([b for _, b in INNER_PAIRS])
     lids = [pair for pairs, _ in EYES for pair in pairs]
     eyes = height([a for a, _ in lids]) - height([b for _, b in lids])
-    raised = eyes + height(BROWS) - height([BRIDGE])
+    raised = eyes + height(BROWS) - height([NOSE_BRIDGE])
     found = torch.cat([raised[: identity.n_exp], mouth[identity.n_exp :]])
     return found if bool(found.isfinite().all()) else None
 
 
 def choose_positive_direction(identity: Identity, motion: CoefficientMotion, named: NamedSplatMotions | None) -> Tensor:
-    """[K] +-1 that make every coefficient open or raise; one that does neither does what its name says."""
+    """Signs [K], +-1, with which coefficients open or raise, or else perform the motion that they are named after."""
     signs = torch.ones(len(motion.mean))
     opened = measure_opening(identity, motion, named)
     if named is None or opened is None:
@@ -186,14 +196,18 @@ def choose_positive_direction(identity: Identity, motion: CoefficientMotion, nam
         if float(opened[k].abs() / motion.mean[k]) >= SIGNIFICANT:
             positive = bool(opened[k] > 0)
         else:
-            dropped = _cosine_to_motion(motion, k, named, jaw) if k >= identity.n_exp else 0.0
-            positive = dropped > 0 if abs(dropped) >= SIGNIFICANT else _recognise_coefficient(motion, k, named).positive
+            jaw_opening = _cosine_to_motion(motion, k, named, jaw) if k >= identity.n_exp else 0.0
+            positive = (
+                jaw_opening > 0
+                if abs(jaw_opening) >= SIGNIFICANT
+                else _recognise_coefficient(motion, k, named).positive
+            )
         signs[k] = 1.0 if positive else -1.0
     return signs
 
 
 def _cosine_to_motion(motion: CoefficientMotion, k: int, named: NamedSplatMotions, index: int) -> float:
-    """Cosine between a displacement and a named motion, over what is visible."""
+    """Cosine between a displacement and a named motion, weighted by visibility."""
     root = motion.weights[named.texels.splats].sqrt()[:, None]
     a, b = ((v * root).flatten() for v in (motion.displacement[k, named.texels.splats], named.fields[index]))
     return float(a @ b / (a.norm() * b.norm()).clamp_min(1e-12))
@@ -207,7 +221,7 @@ def _recognise_coefficient(motion: CoefficientMotion, k: int, named: NamedSplatM
 
 
 def distinct_names(matches: Sequence[MotionMatch]) -> list[str]:
-    """One name per coefficient, no two alike: the later one also says what else moves, or is numbered."""
+    """One distinct name per coefficient: repeated ones also name the second motion, or are numbered."""
     names: list[str] = []
     for match in matches:
         name = match.name
@@ -221,7 +235,7 @@ def distinct_names(matches: Sequence[MotionMatch]) -> list[str]:
 
 
 def _explained_share(match: MotionMatch, name: str) -> float:
-    """Share of the motion that the name given explains."""
+    """Share of the motion that `name` explains."""
     both = match.second and name.startswith(f"{match.name} + {match.second}")
     return match.with_second if both else match.score
 
@@ -230,10 +244,10 @@ def _explained_share(match: MotionMatch, name: str) -> float:
 
 
 def measure_purity(identity: Identity, seed: int = 0) -> list[float | None]:
-    """[K] share of the picture's change that falls into the coefficient's own face half, 0..1; None: nothing changes.
+    """Share [K] of the picture's change in the coefficient's own face half, 0..1; None: nothing changes.
 
-    own / (own + other), each the mean change under the half's mask (leakage.py's), for one standard deviation either
-    way from the canonical head and a few random states. Masks are the splats' region weights, rendered.
+    own / (own + other), each the mean change under the half's mask as in evaluation/leakage.py, for one standard
+    deviation in both directions from the canonical head and a few random states. Masks are the rendered region weights.
     """
     from dgtalker.render import render_frame
 
@@ -250,7 +264,7 @@ def measure_purity(identity: Identity, seed: int = 0) -> list[float | None]:
         masks.append(render_frame(splats, camera, (0.0, 0.0, 0.0)).astype(np.float32) / 255)
     states = FaceStates(codes[:, :n_exp], codes[:, n_exp:], *(np.stack(masks)[..., i] for i in (0, 1)))
     found = pixel_leakage(
-        lambda a_exp, a_lip, _: portrait(identity, np.concatenate([a_exp, a_lip]), camera),
+        lambda a_exp, a_lip, _: render_coefficient_vector(identity, np.concatenate([a_exp, a_lip]), camera),
         states,
         identity.exp_names,
         identity.lip_names,
@@ -260,12 +274,12 @@ def measure_purity(identity: Identity, seed: int = 0) -> list[float | None]:
 
 
 def training_ranges(coefficients: Tensor) -> np.ndarray:
-    """[K, 2] percentiles of the training frames' coefficients [T, K]."""
+    """Percentiles [K, 2] of the training frames' coefficients [T, K]."""
     return np.percentile(coefficients.detach().cpu().numpy(), PERCENTILES, axis=0).T
 
 
 def find_ranges(identity: Identity) -> tuple[np.ndarray, str]:
-    """Ranges [K, 2] and where they come from, for an identity whose training frames are not at hand."""
+    """Ranges [K, 2] and their origin, for an identity without its training frames."""
     rows = identity.descriptions
     if len(rows) == identity.n_exp + identity.n_lip and identity.config["coefficients"].get("range_from") == TRAINING:
         return np.array(
@@ -273,14 +287,14 @@ def find_ranges(identity: Identity) -> tuple[np.ndarray, str]:
         ), TRAINING
     try:
         return voice_ranges(identity), VOICES
-    except UserError:  # no feature weights, or no voices here
+    except UserError:  # no weights of the audio features, or no example voices
         return identity.limits.astype(np.float64), EXTREMES
 
 
 def voice_ranges(identity: Identity) -> np.ndarray:
-    """[K, 2] percentiles while the example voices speak, blinking every four seconds.
+    """Percentiles [K, 2] over the example voices, with a blink every four seconds.
 
-    Raises UserError if there are none, or their features cannot be had.
+    Raises UserError if there are none, or their features cannot be computed.
     """
     from dgtalker.audio.features import extract_features
     from dgtalker.media.audio import load_audio
@@ -302,9 +316,9 @@ def voice_ranges(identity: Identity) -> np.ndarray:
 
 
 def describe_identity_folder(folder: str | Path, progress: Progress | None = None) -> Identity:
-    """Describe the identity in `folder` and rewrite the folder in one step: a reader sees the old or the new one.
+    """Describe the identity in `folder` and replace the folder atomically.
 
-    Raises UserError if it is no identity, is damaged or cannot be written.
+    Raises UserError if it is not an identity, is damaged or cannot be written.
     """
     folder = Path(folder).resolve()
     identity = Identity.from_pretrained(folder)
@@ -317,7 +331,7 @@ def describe_identity_folder(folder: str | Path, progress: Progress | None = Non
             fresh, old = staging / "new", staging / "old"
             shutil.copytree(folder, fresh)
             identity.save_pretrained(fresh, card=text, coefficient_sheet=strip)
-            Identity.from_pretrained(fresh)  # what cannot be loaded replaces nothing
+            Identity.from_pretrained(fresh)  # raises if it cannot be loaded
             os.rename(folder, old)
             try:
                 os.rename(fresh, folder)

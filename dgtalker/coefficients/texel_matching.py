@@ -1,12 +1,13 @@
-"""Which texel of the head template each splat of a baked head came from.
+"""Match splats of a baked head to texels of the head template.
 
-A baked head keeps no texel numbers, but it keeps the texels' order, their parts, region weights and places. Baking
-drops splats that are never seen, hair above all; whatever is left of a part lines up with the part's texels in order.
+A baked head does not store texel numbers, but its splats are in the texels' order and have their parts, region weights
+and positions. Baking drops splats that are never visible, mostly hair; the rest of each part is aligned in order.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
@@ -15,32 +16,32 @@ from torch import Tensor
 from dgtalker.head.baked import BakedHead
 from dgtalker.head.template import ATLAS_SIZES, Atlas, HeadTemplate
 
-PARTS = ("skin", "eyeball_left", "eyeball_right")  # what can be seen to move from the front
-MOST_DROPPED = 0.1  # of a part's texels; more, and the head was made of another map
+PARTS = ("skin", "eyeball_left", "eyeball_right")  # parts whose motion is visible from the front
+MAX_DROPPED = 0.1  # share of a part's texels; with more, the head has another map
 WEIGHT_TOLERANCE = 2e-3  # region weights are stored in half precision
-MIN_AGREEMENT = 0.98  # share of the splats whose region weights are their texel's
-ROUNDS = 3  # of matching and removing the smooth difference
+MIN_AGREEMENT = 0.98  # share of splats with the region weights of their texel
+ROUNDS = 3  # of alignment and removal of the smooth difference
 
 
 @dataclass(frozen=True)
 class MatchedTexels:
-    """The map a head was made of, and the splats whose texel is known."""
+    """The UV map of a head, and its splats whose texel is known."""
 
     template: HeadTemplate
     atlas: Atlas
-    splats: Tensor  # [M] int64, into the head's splats, ascending
-    texels: Tensor  # [M] int64, into the atlas
+    splats: Tensor  # [M] int64 indices of the head's splats, ascending
+    texels: Tensor  # [M] int64 indices into the atlas
 
     def interpolate(self, field: Tensor) -> Tensor:
-        """A field on the template's vertices [..., V, C] at the known splats: [..., M, C]."""
+        """Interpolate a field on the template's vertices [..., V, C] at the matched splats: [..., M, C]."""
         corners = self.template.triangles[self.atlas.texel_triangle[self.texels]].long()  # [M, 3]
         bary = self.atlas.texel_bary[self.texels]
-        return sum(field[..., corners[:, i], :] * bary[:, i, None] for i in range(3))
+        return reduce(torch.add, [field[..., corners[:, i], :] * bary[:, i, None] for i in range(3)])
 
     def find_near_landmark(self, number: int, least: int = 3) -> Tensor:
-        """Places [L] in `splats` of the nearest `least` or more splats around a MediaPipe landmark.
+        """Positions [L] in `splats` of at least `least` splats nearest to a MediaPipe landmark, if there are any.
 
-        Found along the mesh, not through the air: closed lips touch, but they are not neighbours on the skin.
+        Distance is measured along the mesh: closed lips touch, but they are not neighbours on the skin.
         """
         triangles = self.template.triangles.long()
         ring = torch.zeros(len(self.template.vertices), dtype=torch.bool)
@@ -56,7 +57,7 @@ class MatchedTexels:
 
 
 def match_texels(head: BakedHead, template: HeadTemplate) -> MatchedTexels | None:
-    """The texels of `head`'s skin and eyes, or None if it was not made of this template."""
+    """Match skin and eyes of `head`; None if the head does not have this template."""
     for size in ATLAS_SIZES:
         found = _match_atlas(head, template, template.atlas(size))
         if found is not None:
@@ -67,7 +68,7 @@ def match_texels(head: BakedHead, template: HeadTemplate) -> MatchedTexels | Non
 def _match_atlas(head: BakedHead, template: HeadTemplate, atlas: Atlas) -> MatchedTexels | None:
     of_head, of_atlas = head.part.cpu().long(), atlas.texel_part
     weights = torch.stack([head.upper_weight, head.lower_weight], dim=-1).cpu()
-    means = head.mean_means.cpu()
+    means = head.get_buffer("mean_means").cpu()
     found = torch.cat([weights, means], dim=-1)
     everything = MatchedTexels(template, atlas, torch.arange(0), torch.arange(len(atlas)))
     expected = everything.interpolate(torch.stack([template.upper_weight, template.lower_weight], dim=-1).float())
@@ -76,7 +77,7 @@ def _match_atlas(head: BakedHead, template: HeadTemplate, atlas: Atlas) -> Match
     for part in PARTS:
         index = template.part_index(part)
         rows, columns = ((parts == index).nonzero()[:, 0] for parts in (of_head, of_atlas))
-        if not (1 - MOST_DROPPED) * len(columns) <= len(rows) <= len(columns):
+        if not (1 - MAX_DROPPED) * len(columns) <= len(rows) <= len(columns):
             return None
         splats.append(rows)
         texels.append(columns[torch.from_numpy(_align_texels(found[rows].numpy(), wanted[columns].numpy()))])
@@ -89,9 +90,9 @@ def _match_atlas(head: BakedHead, template: HeadTemplate, atlas: Atlas) -> Match
 
 
 def _align_texels(kept: np.ndarray, full: np.ndarray) -> np.ndarray:
-    """Places [M] in `full` [T, 5] of `kept` [M, 5]: columns are two region weights and a position.
+    """Rows [M] of `full` [T, 5] that match `kept` [M, 5]; columns are two region weights and a position.
 
-    People's heads differ from the template's mean one by something smooth, which is taken out in between.
+    A person's head differs from the template by a smooth deformation, which is fitted and removed between rounds.
     """
     full, places = full.copy(), _align_in_order(kept, full)
     for _ in range(ROUNDS if len(kept) < len(full) else 0):
@@ -109,12 +110,12 @@ def _quadratic_basis(points: np.ndarray) -> np.ndarray:
 
 
 def _align_in_order(kept: np.ndarray, full: np.ndarray) -> np.ndarray:
-    """Ascending places [M] in `full` [T, C], T >= M, at which `kept` [M, C] is found with the least difference.
+    """Ascending rows [M] of `full` [T, C], T >= M, with the least L1 difference to `kept` [M, C].
 
-    Dynamic programming over the number of texels skipped so far, which never falls.
+    Dynamic programming over the number of rows skipped so far, which never decreases.
     """
     count, skips = len(kept), len(full) - len(kept)
-    cost, took = np.zeros(skips + 1), np.zeros((count, skips + 1), bool)  # took: skipping more did not pay before
+    cost, took = np.zeros(skips + 1), np.zeros((count, skips + 1), bool)  # took: no further skip before this row
     for row in range(count):
         least = np.minimum.accumulate(cost)
         took[row] = cost <= least

@@ -1,1 +1,1 @@
-"""Speech that the speech backbone learns from: lips read off films, lips made of phones, voices made up."""
+"""Training data of the speech backbone: recordings, measured or transferred lip motion, synthetic voices."""

@@ -1,4 +1,4 @@
-"""Other throats, tempi, rooms and microphones: what is done to a waveform before it is listened to."""
+"""Augmentation of waveforms: other voices, tempi, rooms and microphones."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import numpy as np
 
 from dgtalker.media.clock import SAMPLE_RATE
 
-TRACT = (0.85, 1.3)  # formants and pitch times this: from a larger man than most to a child
+TRACT = (0.85, 1.3)  # factor on formants and pitch (vocal tract length): from a large man to a child
 TEMPO = (0.85, 1.2)
 SNR_DB = (5.0, 35.0)
-REVERB_SECONDS = (0.1, 0.5)  # time in which a room's answer falls by 60 dB
-LOW_PASS = (2500.0, 7000.0)  # Hz: telephones and codecs
+REVERB_SECONDS = (0.1, 0.5)  # RT60: time in which the reverberation falls by 60 dB
+LOW_PASS = (2500.0, 7000.0)  # Hz, as of telephones and codecs
 HIGH_PASS = (60.0, 350.0)
-TILT_DB = 6.0  # standard deviation of a microphone's response, between points an octave apart
+TILT_DB = 6.0  # standard deviation of a microphone's frequency response, at points an octave apart
 
 
 @dataclass(frozen=True)
 class SoundAugmentation:
-    """What happens to one recording. `tempo` > 1 is faster: what was at t seconds comes at t / tempo."""
+    """How one recording is changed. `tempo` > 1 is faster: what was at t seconds comes at t / tempo."""
 
     tract: float = 1.0
     tempo: float = 1.0
     snr_db: float | None = None
-    noise_slope: float = 0.0  # of the noise's amplitude spectrum: f ** slope
+    noise_slope: float = 0.0  # of the noise: its amplitude spectrum is f ** slope
     reverb: float | None = None  # seconds
     band: tuple[float, float] | None = None  # Hz
     tilt: tuple[float, ...] = ()  # dB at 62, 125 .. 8000 Hz
@@ -32,10 +32,10 @@ class SoundAugmentation:
 
 
 def draw_augmentation(random: np.random.Generator) -> SoundAugmentation:
-    """A random voice in a random room before a random microphone."""
+    """Draw a random voice, room and microphone."""
     tract = float(np.exp(random.uniform(*np.log(TRACT))))
     in_range = TEMPO[0] <= tract <= TEMPO[1]
-    # A throat changed by resampling alone keeps the sound clean, and speeds it up by as much.
+    # Resampling alone changes formants and tempo by the same factor and leaves no artefacts.
     tempo = tract if in_range and random.random() < 0.5 else float(random.uniform(*TEMPO))
     return SoundAugmentation(
         tract,
@@ -49,27 +49,27 @@ def draw_augmentation(random: np.random.Generator) -> SoundAugmentation:
     )
 
 
-def augment_sound(samples: np.ndarray, change: SoundAugmentation) -> np.ndarray:
-    """samples (mono [S], 16 kHz) after the change: float32 [about S / tempo]."""
-    random = np.random.default_rng(change.seed)
-    sound = _change_voice(np.asarray(samples, np.float32), change.tract, change.tempo)
-    if change.tilt:
-        sound = _tilt_spectrum(sound, change.tilt)
-    if change.reverb:
-        sound = _add_reverb(sound, change.reverb, random)
-    if change.snr_db is not None:
-        noise = _coloured_noise(len(sound), change.noise_slope, random)
-        sound = sound + noise * _loud_level(sound) * 10 ** (-change.snr_db / 20)
-    if change.band:
-        sound = _limit_band(sound, change.band)
+def augment_sound(samples: np.ndarray, augmentation: SoundAugmentation) -> np.ndarray:
+    """Apply an augmentation to samples (mono [S], 16 kHz): float32 [about S / tempo]."""
+    random = np.random.default_rng(augmentation.seed)
+    sound = _change_voice(np.asarray(samples, np.float32), augmentation.tract, augmentation.tempo)
+    if augmentation.tilt:
+        sound = _tilt_spectrum(sound, augmentation.tilt)
+    if augmentation.reverb:
+        sound = _add_reverb(sound, augmentation.reverb, random)
+    if augmentation.snr_db is not None:
+        noise = _coloured_noise(len(sound), augmentation.noise_slope, random)
+        sound = sound + noise * _loud_level(sound) * 10 ** (-augmentation.snr_db / 20)
+    if augmentation.band:
+        sound = _limit_band(sound, augmentation.band)
     return sound.astype(np.float32)
 
 
 def retime_curves(curves: np.ndarray, tempo: float, frames: int) -> np.ndarray:
-    """Curves [T, C] at 25 frames a second of a recording -> [frames, C] of the same recording at another tempo."""
-    shown = (np.arange(frames) + 0.5) * tempo - 0.5
+    """Curves [T, C] at 25 frames a second of a recording -> [frames, C] of the recording at another tempo."""
+    source = (np.arange(frames) + 0.5) * tempo - 0.5
     rows = np.arange(len(curves))
-    return np.stack([np.interp(shown, rows, curve) for curve in curves.T], axis=1).astype(np.float32)
+    return np.stack([np.interp(source, rows, curve) for curve in curves.T], axis=1).astype(np.float32)
 
 
 def _change_voice(sound: np.ndarray, tract: float, tempo: float) -> np.ndarray:
@@ -92,7 +92,7 @@ def _tilt_spectrum(sound: np.ndarray, gains_db: tuple[float, ...]) -> np.ndarray
 
 
 def _add_reverb(sound: np.ndarray, seconds: float, random: np.random.Generator) -> np.ndarray:
-    """The direct sound, and an exponentially falling noise of half its energy or less behind it."""
+    """Convolve with the direct sound and exponentially falling noise of at most half its energy."""
     from scipy.signal import fftconvolve
 
     count = int(seconds * SAMPLE_RATE)
@@ -116,7 +116,7 @@ def _limit_band(sound: np.ndarray, band: tuple[float, float]) -> np.ndarray:
 
 
 def _loud_level(sound: np.ndarray) -> float:
-    """RMS level of the loud tenth of the sound."""
+    """RMS level of the loudest tenth of the sound."""
     usable = sound[: max(len(sound) // 400, 1) * 400]
     power = np.square(usable).reshape(-1, min(400, len(usable))).mean(axis=1)
     return float(np.sqrt(np.percentile(power, 90)))

@@ -1,7 +1,7 @@
-"""What the backbone learns from: who said what when, and what the lips did meanwhile.
+"""The corpus of the speech backbone: recordings with their voice, words, phones and lip curves.
 
-Lips are true on films. Any other recording borrows them: from a film in which the same words are said, along the
-phones; else from the viseme model.
+Lips are measured on filmed speech. Other recordings get transferred lips: from a film with the same words, warped in
+time along the phones; else from the viseme model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgtalker.audio.phones import Phone, find_transcripts, grid_transcript, recording_phones
+from dgtalker.audio.phone_alignment import Phone, find_transcripts, grid_transcript, align_recording
 from dgtalker.errors import UserError
 from dgtalker.media.audio import load_audio
 from dgtalker.media.clock import FPS, num_frames
@@ -26,25 +26,26 @@ from dgtalker.video.dataset import Dataset
 from dgtalker.video.source import VIDEO_SUFFIXES, probe_video, read_frames
 
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
-_LEAST_SHARED = 0.6  # of the phones that two recordings of the same words must have in common to share lips
-_KIND = {label: kind for kind, labels in CLASSES.items() for label in labels}
+_MIN_SHARED = 0.6  # share of phones that two recordings must have in common to transfer lips
+_CLASS_OF_PHONE = {label: name for name, labels in CLASSES.items() for label in labels}
 
 Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording."""
+    """One recording of speech."""
 
     name: str
-    voice: str  # who speaks, as far as the folders tell
+    voice: str  # speaker, from the name of the folder
     samples: np.ndarray  # mono [S], 16 kHz
     text: str | None = None  # English words
-    phones: tuple[Phone, ...] = ()  # none if the words are unknown or could not be aligned
-    lips: Tensor | None = None  # [N, C] as filmed
+    phones: tuple[Phone, ...] = ()  # empty if the words are unknown or could not be aligned
+    lips: Tensor | None = None  # [N, C] measured or transferred
 
     @property
     def frames(self) -> int:
+        """Length in video frames."""
         return num_frames(self.samples)
 
 
@@ -54,10 +55,11 @@ class Utterance:
 def read_films(
     source: str | Path, face_landmarker: str | Path | None = None, phones: Path | None = None, aligned: bool = True
 ) -> list[Utterance]:
-    """Films of people who speak, with their lips: a data set of preprocess, or a folder of films.
+    """Read filmed speech with its lip curves from a data set of preprocess or a folder of videos.
 
-    Words are known where the file's name is GRID's. phones: folder in which alignments are kept. aligned: False does
-    without phones. Raises UserError if there are no films, no face is found, or MediaPipe or its model is missing.
+    Words are known only for files named like those of the GRID corpus. phones: folder in which alignments are kept.
+    aligned: whether to align phones. Raises UserError if there are no videos, no face is found, or MediaPipe or its
+    model is missing.
     """
     source = Path(source)
     if (source / "dataset.json").is_file():
@@ -71,10 +73,10 @@ def read_films(
     paths = sorted(p for p in source.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES) if source.is_dir() else []
     if not paths:
         raise UserError(f"{source} is neither a data set nor a folder of films.")
-    from dgtalker.video.landmarks import FACE_LANDMARKER, Landmarker, block_metrics, find_model
+    from dgtalker.video.landmarks import FACE_LANDMARKER, Landmarker, block_mediapipe_usage_reports, find_model
 
     model = find_model(FACE_LANDMARKER, face_landmarker)
-    block_metrics()
+    block_mediapipe_usage_reports()
     landmarker = Landmarker(model, max_faces=1)
     try:
         return [_read_film(p.stem, p.stem, p, _track_lips(p, landmarker), phones, aligned) for p in paths]
@@ -85,10 +87,11 @@ def read_films(
 def read_speech(
     folders: Iterable[str | Path], phones: Path | None = None, progress: Progress | None = None
 ) -> list[Utterance]:
-    """Recordings in folders, and in the folders in them, of which the phones are known or can be found.
+    """Read recordings with phones from folders and their direct subfolders.
 
-    NAME.phones beside NAME.wav is believed; else the transcript is aligned (see phones.find_transcripts). What has no
-    transcript, or does not hold its words, is left out. Raises UserError for a folder that is missing or has nothing.
+    Phones are those of NAME.phones beside NAME.wav if it exists; else the transcript is aligned (see
+    audio.phone_alignment.find_transcripts). Recordings without a transcript, or that do not match it, are left out. Raises
+    UserError for a folder that is missing or has no usable recording.
     """
     found: list[Utterance] = []
     for given in map(Path, folders):
@@ -136,8 +139,8 @@ def _align_phones(path: Path, text: str | None, cache: Path | None, samples: np.
     if not text:
         return ()
     try:
-        return tuple(recording_phones(path, text, cache, samples))
-    except UserError:  # other words, or one that no dictionary has
+        return tuple(align_recording(path, text, cache, samples))
+    except UserError:  # other words, or one that is not in the dictionary
         return ()
 
 
@@ -147,18 +150,16 @@ def _find_text(path: Path, texts: dict[str, str]) -> str | None:
     return next((text for name, text in texts.items() if name.endswith(path.stem)), None)
 
 
-# -- lips for those who were not filmed -------------------------------------------------------------------------------
+# -- lips for recordings without a picture ----------------------------------------------------------------------------
 
 
-def transfer_lips(
-    utterance: Utterance, films_by_words: dict[str, Utterance], visemes: VisemeModel | None
-) -> Tensor | None:
-    """Lips [N, C] of a recording that was not filmed, in the lenders' units; None if nobody can lend any.
+def transfer_lips(utterance: Utterance, films: dict[str, Utterance], visemes: VisemeModel | None) -> Tensor | None:
+    """Lips [N, C] for a recording without a picture, in the units of the films'; None if there are none.
 
-    lenders: by words (see `lenders`). visemes answers for those whose words no lender says.
+    films: by words, see `films_by_words`. visemes is used where no film has the same words.
     """
-    lender = films_by_words.get(_normalise_words(utterance.text))
-    if lender is not None and (lips := warp_lips(lender, utterance.phones, utterance.frames)) is not None:
+    film = films.get(_normalise_words(utterance.text))
+    if film is not None and (lips := warp_lips(film, utterance.phones, utterance.frames)) is not None:
         return lips
     if visemes is None or not utterance.phones:
         return None
@@ -167,38 +168,40 @@ def transfer_lips(
 
 
 def films_by_words(films: Sequence[Utterance]) -> dict[str, Utterance]:
-    """Films whose words and phones are known, by their words."""
+    """Index the films whose words and phones are known by their words."""
     return {_normalise_words(film.text): film for film in films if film.text and film.phones and film.lips is not None}
 
 
-def warp_lips(lender: Utterance, phones: Sequence[Phone], frames: int) -> Tensor | None:
-    """The lender's lips warped in time so that its phones fall on `phones`: [frames, C].
+def warp_lips(film: Utterance, phones: Sequence[Phone], frames: int) -> Tensor | None:
+    """Warp the film's lips in time so that its phones fall on `phones`: [frames, C].
 
-    None if the two have too little in common. Between phones that both have, and before and after all of them, time
-    runs evenly.
+    None if the film has no lips or the two have too few phones in common. Time is linear between shared phones, and
+    runs at the same speed before the first and after the last one.
     """
-    kinds = [[_KIND.get(p.label, p.label) for p in side] for side in (lender.phones, phones)]
-    matcher = SequenceMatcher(None, *kinds, autojunk=False)
-    if not phones or matcher.ratio() < _LEAST_SHARED:
+    if film.lips is None:
+        return None
+    classes = [[_CLASS_OF_PHONE.get(p.label, p.label) for p in side] for side in (film.phones, phones)]
+    matcher = SequenceMatcher(None, *classes, autojunk=False)
+    if not phones or matcher.ratio() < _MIN_SHARED:
         return None
     pairs = [
-        (theirs, ours)
+        (source, target)
         for block in matcher.get_matching_blocks()
         for k in range(block.size)
-        for theirs, ours in _edges(lender.phones[block.a + k], phones[block.b + k])
+        for source, target in _phone_edges(film.phones[block.a + k], phones[block.b + k])
     ]
-    theirs, ours = (np.array(times) for times in zip(*pairs, strict=True))
-    shown = (np.arange(frames) + 0.5) / FPS
-    at = np.interp(shown, ours, theirs)
-    at = at + np.minimum(shown - ours[0], 0) + np.maximum(shown - ours[-1], 0)
-    rows = at * FPS - 0.5
-    known = np.arange(len(lender.lips))
-    return torch.from_numpy(np.stack([np.interp(rows, known, c) for c in lender.lips.T.numpy()], axis=1)).float()
+    source, target = (np.array(times) for times in zip(*pairs, strict=True))
+    times = (np.arange(frames) + 0.5) / FPS
+    warped = np.interp(times, target, source)
+    warped = warped + np.minimum(times - target[0], 0) + np.maximum(times - target[-1], 0)
+    rows = warped * FPS - 0.5
+    known = np.arange(len(film.lips))
+    return torch.from_numpy(np.stack([np.interp(rows, known, c) for c in film.lips.T.numpy()], axis=1)).float()
 
 
-def _edges(theirs: Phone, ours: Phone) -> list[tuple[float, float]]:
-    inset = 1e-4  # so that times rise strictly
-    return [(theirs.start, ours.start + inset), (theirs.end, ours.end - inset)]
+def _phone_edges(source: Phone, target: Phone) -> list[tuple[float, float]]:
+    inset = 1e-4  # so that times increase strictly
+    return [(source.start, target.start + inset), (source.end, target.end - inset)]
 
 
 def _normalise_words(text: str | None) -> str:

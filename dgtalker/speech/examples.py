@@ -1,4 +1,4 @@
-"""Utterances as a network sees them: audio features of a (changed) recording, and the lips that belong to it."""
+"""Training examples: audio features of a recording, augmented or not, and its lip curves."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch import Tensor
 from dgtalker.audio.features import extract_features
 from dgtalker.speech.augment import SoundAugmentation, augment_sound, retime_curves
 
-VERSION = 1  # of what a change does; raise it when the same one would sound otherwise
+VERSION = 1  # of augment.py, in the names of cached features; raise it when its results change
 
 
 @dataclass(frozen=True)
 class Example:
-    """One recording, heard once."""
+    """One recording with one augmentation."""
 
     features: Tensor  # [2N, D] float16
     lips: Tensor  # [N, C]
     voice: str
-    filmed: bool  # the lips are this recording's own
+    filmed: bool  # the lips were measured on this recording, not transferred from another
 
     def __len__(self) -> int:
         return len(self.lips)
@@ -36,41 +36,43 @@ def make_example(
     voice: str,
     filmed: bool,
     kind: str,
-    change: SoundAugmentation | None = None,
+    augmentation: SoundAugmentation | None = None,
     quick: bool = True,
     cache: Path | None = None,
 ) -> Example:
-    """An example of samples (mono [S], 16 kHz) with lips [N, C], after a change of the sound (None: as it is).
+    """Example of samples (mono [S], 16 kHz) with lips [N, C], after an augmentation of the sound (None: as it is).
 
-    quick: see extract_features; False where figures are measured. cache: folder in which features are kept, so that
-    the same sound is listened to once. Raises UserError as extract_features does.
+    quick: see extract_features; False where figures are measured. cache: folder of features between runs. Raises
+     UserError as extract_features does.
     """
-    features = extract_augmented_features(samples, kind, change, quick, cache)
-    tempo = 1.0 if change is None else change.tempo
+    features = extract_augmented_features(samples, kind, augmentation, quick, cache)
+    tempo = 1.0 if augmentation is None else augmentation.tempo
     return Example(features, torch.from_numpy(retime_curves(lips.numpy(), tempo, len(features) // 2)), voice, filmed)
 
 
 def extract_augmented_features(
     samples: np.ndarray,
     kind: str,
-    change: SoundAugmentation | None = None,
+    augmentation: SoundAugmentation | None = None,
     quick: bool = True,
     cache: Path | None = None,
 ) -> Tensor:
-    """Features [2N, D] float16 of samples after a change. Raises UserError as extract_features does."""
-    kept = None
+    """Features [2N, D] float16 of augmented samples, from the cache if they are there; else like extract_features."""
+    path = None
     if cache is not None:
-        what = f"{VERSION} {kind} {quick} {change}".encode()
-        kept = cache / f"{hashlib.sha256(what + np.ascontiguousarray(samples, np.float32).tobytes()).hexdigest()}.npy"
+        settings = f"{VERSION} {kind} {quick} {augmentation}".encode()
+        path = (
+            cache / f"{hashlib.sha256(settings + np.ascontiguousarray(samples, np.float32).tobytes()).hexdigest()}.npy"
+        )
         try:
-            return torch.from_numpy(np.load(kept, allow_pickle=False))
-        except (OSError, ValueError):  # not there, or half of it
+            return torch.from_numpy(np.load(path, allow_pickle=False))
+        except (OSError, ValueError):  # not there, or incomplete
             pass
-    sound = samples if change is None else augment_sound(samples, change)
+    sound = samples if augmentation is None else augment_sound(samples, augmentation)
     features = extract_features(sound, kind, quick=quick).astype(np.float16)
-    if kept is not None:
-        cache.mkdir(parents=True, exist_ok=True)
-        temporary = kept.with_name(f".{kept.stem}.{os.getpid()}.npy")
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}.npy")
         np.save(temporary, features, allow_pickle=False)
-        temporary.replace(kept)
+        temporary.replace(path)
     return torch.from_numpy(features)

@@ -1,4 +1,4 @@
-"""What lips do, in numbers that any face shares: the targets of the speech backbone."""
+"""Lip curves that are comparable between faces: the targets of the speech backbone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from dgtalker.metrics.articulation import mouth_from_landmarks
 from dgtalker.video.landmarks import SCORE_NAMES
 
-MEASURED = ("aperture", "width")  # in distances of the outer eye corners, see evaluation.articulation
+MEASURED = ("aperture", "width")  # in distances of the outer eye corners, see metrics/articulation.py
 # MediaPipe's mouth scores, 0..1; those of two sides are averaged.
 SCORES = (
     "mouthPucker",
@@ -23,13 +23,13 @@ SCORES = (
     "mouthShrugUpper",
 )
 CHANNELS = MEASURED + SCORES
-HEADLINES = ("aperture", "width", "mouthPucker")  # figures are given of these
+HEADLINES = ("aperture", "width", "mouthPucker")  # the curves that evaluation reports
 
 
 def lip_curves(landmarks: Tensor | np.ndarray, scores: Tensor | np.ndarray) -> Tensor:
-    """Landmarks [T, 478, 2] (pixels) and scores [T, 52] of a film -> lips [T, C], C = len(CHANNELS).
+    """Landmarks [T, 478, 2] (pixels) and scores [T, 52] of a video -> lip curves [T, C], C = len(CHANNELS).
 
-    Frames without a face (NaN) take the lips of their neighbours.
+    Frames without a face (NaN) are interpolated.
     """
     mouth = mouth_from_landmarks(np.asarray(landmarks))
     columns = [mouth.aperture, mouth.width]
@@ -41,7 +41,7 @@ def lip_curves(landmarks: Tensor | np.ndarray, scores: Tensor | np.ndarray) -> T
 
 
 def _interpolate_gaps(curves: np.ndarray) -> np.ndarray:
-    """curves [T, C] with NaN rows interpolated in time."""
+    """Interpolate NaN rows of curves [T, C] in time."""
     known = np.isfinite(curves).all(axis=1)
     if known.all() or not known.any():
         return curves

@@ -1,4 +1,4 @@
-"""Lips made of phones: a coarticulated viseme model whose targets are fitted on films.
+"""Phones -> lip curves: a viseme model with coarticulation, fitted on filmed speech.
 
     lips(t) = sum_s D_s(t) T_s / sum_s D_s(t),    D_s(t) = a_s exp(-|t - c_s| / (r_s + k_s d_s))
 
@@ -14,12 +14,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dgtalker.audio.phones import Phone
+from dgtalker.audio.phone_alignment import Phone
 from dgtalker.media.clock import FPS
 
 PAUSE = "SIL"
 _SHORTEST_PAUSE = 0.03  # seconds between phones that count as a pause
-# Phones that look alike: a phone that is rare in the films leans on its class.
+# Phones that look alike on the lips; rare phones are regularised towards their class.
 CLASSES = {
     "pause": (PAUSE,),
     "closed": ("P", "B", "M"),
@@ -36,22 +36,24 @@ _CLASS_OF = [k for k, phones in enumerate(CLASSES.values()) for _ in phones]
 
 
 class VisemeModel(nn.Module):
-    """Phones -> lips [N, C] at 25 frames a second."""
+    """Phones -> lip curves [N, C] at 25 frames a second."""
+
+    class_of: Tensor  # [P] index into CLASSES of each of PHONES
 
     def __init__(self, channels: int):
         super().__init__()
         rows = len(PHONES)
         self.class_target = nn.Parameter(torch.zeros(len(CLASSES), channels))
-        self.target = nn.Parameter(torch.zeros(rows, channels))  # beside its class's
+        self.target = nn.Parameter(torch.zeros(rows, channels))  # added to its class's
         self.class_strength = nn.Parameter(torch.zeros(len(CLASSES), channels))  # log a
         self.strength = nn.Parameter(torch.zeros(rows, channels))
         self.reach = nn.Parameter(torch.full((len(CLASSES), channels), -3.0))  # log of seconds
         self.share = nn.Parameter(torch.full((len(CLASSES), channels), -1.0))  # log k
-        self.lead = nn.Parameter(torch.zeros(channels))  # lips come before the sound by so many 0.1 s
+        self.lead = nn.Parameter(torch.zeros(channels))  # time by which lips precede the sound, in 0.1 s
         self.register_buffer("class_of", torch.tensor(_CLASS_OF))
 
     def forward(self, phones: Sequence[Phone], frames: int) -> Tensor:
-        """Lips [frames, C] of somebody who says `phones`; beyond the first and the last one is silence."""
+        """Lip curves [frames, C] of `phones`; there is silence before the first and after the last one."""
         segments = with_pauses(phones, frames / FPS)
         rows = torch.tensor([PHONES.index(segment.label) for segment in segments])
         kinds = self.class_of[rows]
@@ -64,12 +66,12 @@ class VisemeModel(nn.Module):
         return (weights * (self.class_target[kinds] + self.target[rows])).sum(dim=1)
 
     def class_deviation(self) -> Tensor:
-        """How far phones stray from their classes: a penalty."""
+        """Penalty on the difference of phones from their classes."""
         return self.target.square().mean() + self.strength.square().mean()
 
 
 def with_pauses(phones: Sequence[Phone], seconds: float) -> list[Phone]:
-    """The phones with pauses between them, from 0 to `seconds`; sounds that are in no class are left out."""
+    """Add pauses between phones, from 0 to `seconds`; phones that are in no class are left out."""
     segments, at = [], 0.0
     for phone in phones:
         if phone.label not in PHONES or phone.end <= phone.start:
@@ -84,7 +86,7 @@ def with_pauses(phones: Sequence[Phone], seconds: float) -> list[Phone]:
 
 
 def fit_visemes(films: Sequence[tuple[Sequence[Phone], Tensor]], steps: int = 400, seed: int = 0) -> VisemeModel:
-    """Least squares of a viseme model on films: (phones, lips [N, C] in standard deviations)."""
+    """Fit a viseme model by least squares to filmed speech: (phones, lips [N, C] in standard deviations)."""
     torch.manual_seed(seed)
     model = VisemeModel(films[0][1].shape[1])
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05)

@@ -1,4 +1,4 @@
-"""How a stage of identity creation runs: one optimisation loop with a budget, a log, progress and cancellation."""
+"""What training stages share: one optimisation loop with a budget, a log, progress and cancellation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dgtalker.camera import Camera
 from dgtalker.gaussians import Gaussians
 from dgtalker.resumable import Cancelled, Progress, RunLog, TimeBudget, TrainingStopped, always_false, no_progress
 
-FINAL_RATE = 0.05  # of the learning rate, at the end of the cosine
+FINAL_RATE = 0.05  # of the learning rate, at the end of the cosine schedule
 
 
 def default_render(gaussians: Gaussians, cameras: Camera) -> tuple[Tensor, Tensor]:
@@ -25,7 +25,7 @@ def default_render(gaussians: Gaussians, cameras: Camera) -> tuple[Tensor, Tenso
 
 @dataclass(frozen=True)
 class Stage:
-    """What every stage is given: where to report, when to stop, how to render, on which device."""
+    """Where a stage reports, when it stops, how it renders, on which device it computes."""
 
     name: str = "stage"
     log: RunLog | None = None
@@ -43,13 +43,13 @@ class Stage:
         start, end = self.span
         self.progress(start + (end - start) * fraction, 1.0, f"{self.name}: {message}")
 
-    def part(self, start: float, end: float) -> Stage:
-        """A part of this stage, as fractions of its span."""
+    def substage(self, start: float, end: float) -> Stage:
+        """A part of this stage, from `start` to `end` as fractions of its span."""
         first, last = self.span
         return replace(self, span=(first + (last - first) * start, first + (last - first) * end))
 
-    def note(self, **values) -> None:
-        """One line in the log."""
+    def log_values(self, **values) -> None:
+        """Write one line to the log."""
         if self.log is not None:
             self.log(stage=self.name, **values)
 
@@ -83,23 +83,25 @@ class Stage:
                 value = float(value.detach())
                 totals[key] = 0.95 * totals.get(key, value) + 0.05 * value
             if number % 20 == 0:
-                self.note(step=number, **{key: round(value, 5) for key, value in totals.items()})
+                self.log_values(step=number, **{key: round(value, 5) for key, value in totals.items()})
             self.report(fraction, f"step {number}, loss {totals['loss']:.4f}")
             number += 1
-        self.note(step=number, seconds=round(box.used_s, 1), **{key: round(value, 5) for key, value in totals.items()})
+        self.log_values(
+            step=number, seconds=round(box.used_s, 1), **{key: round(value, 5) for key, value in totals.items()}
+        )
         return number
 
 
 class ShuffledIndices:
-    """Endless random order of 0..count-1: every number once per round."""
+    """Endless random order of 0..count-1, each number once per epoch."""
 
     def __init__(self, count: int, seed: int = 0):
-        self.count, self.draw = count, torch.Generator().manual_seed(seed)
-        self.rest: list[int] = []
+        self.count, self.random = count, torch.Generator().manual_seed(seed)
+        self.pending: list[int] = []
 
     def next_indices(self, size: int) -> list[int]:
-        """The next `size` numbers."""
-        while len(self.rest) < size:
-            self.rest += torch.randperm(self.count, generator=self.draw).tolist()
-        taken, self.rest = self.rest[:size], self.rest[size:]
-        return taken
+        """Return the next `size` numbers."""
+        while len(self.pending) < size:
+            self.pending += torch.randperm(self.count, generator=self.random).tolist()
+        indices, self.pending = self.pending[:size], self.pending[size:]
+        return indices

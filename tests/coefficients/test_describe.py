@@ -1,4 +1,4 @@
-"""Coefficients are ordered, turned, named and pictured without changing anything that the identity says."""
+"""Coefficients are ordered, signed, named and pictured; rendered speech does not change."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ from dgtalker.navigation.model import Navigation, NavigationConfig
 from dgtalker.render import render_frame
 from dgtalker.report.cards.coefficients import HEADING, replace_coefficients_section
 
-# What the synthetic person's coefficients do before they are described, in this order.
+# Motions of the synthetic person's coefficients before they are described, in this order.
 EXP = (
     {"eyeBlinkLeft": 0.2, "eyeBlinkRight": 0.2},
     {"browInnerUp": -0.5, "browOuterUpLeft": -0.5, "browOuterUpRight": -0.5},
@@ -38,13 +38,13 @@ def kept_texels(seed: int) -> torch.Tensor:
     return ((part != template.part_index("hair")) & ~dropped).nonzero()[:, 0]
 
 
-def template_head(seed: int = 0) -> BakedHead:
+def head_on_template(seed: int = 0) -> BakedHead:
     """A head on the template's map, not the template's own, whose directions are ARKit units."""
     template, random = HeadTemplate.load(), torch.Generator().manual_seed(seed)
     atlas, kept = template.atlas(64), kept_texels(seed)
     corners, bary = template.triangles[atlas.texel_triangle[kept]].long(), atlas.texel_bary[kept]
 
-    def at_texels(values):
+    def interpolate(values):
         return torch.einsum("mi,...mic->...mc", bary, values.float()[..., corners, :])
 
     units = dict(zip(template.expression_names, template.expression_basis, strict=True))
@@ -52,8 +52,8 @@ def template_head(seed: int = 0) -> BakedHead:
     count, size = len(kept), len(directions)
     head = BakedHead(count, size, {"means": size, "log_scales": 1, "axis_angles": 1, "logit_opacities": 1, "colors": 2})
     shape = 0.5 * torch.randn(len(template.shape_basis), generator=random)  # not the template's own head
-    head.mean_means.copy_(at_texels(template.geometry(shape)))
-    head.basis_means.copy_(at_texels(torch.stack(directions)))
+    head.mean_means.copy_(interpolate(template.geometry(shape)))
+    head.basis_means.copy_(interpolate(torch.stack(directions)))
     head.weights_means[:size].copy_(torch.eye(size))
     head.weights_means[size:].normal_(0, 0.02, generator=random)  # a little of the quadratic terms
     head.mean_log_scales.fill_(float(np.log(0.04)))
@@ -61,14 +61,14 @@ def template_head(seed: int = 0) -> BakedHead:
     head.mean_colors.copy_(0.5 + 0.3 * torch.sin(9 * head.mean_means))
     head.basis_colors.normal_(0, 0.01, generator=random)
     head.weights_colors.normal_(0, 0.1, generator=random)
-    weights = at_texels(torch.stack([template.upper_weight, template.lower_weight], dim=-1)).half().float()
+    weights = interpolate(torch.stack([template.upper_weight, template.lower_weight], dim=-1)).half().float()
     head.upper_weight.copy_(weights[:, 0])
     head.lower_weight.copy_(weights[:, 1])
     head.part.copy_(atlas.texel_part[kept])
     return head
 
 
-def synthetic(seed: int = 0) -> Identity:
+def make_identity(seed: int = 0) -> Identity:
     """An identity on that head whose encoders have random weights, and units and limits of their own."""
     torch.manual_seed(seed)
     navigation = Navigation(NavigationConfig(latent=16, feature_dim=80, n_exp=len(EXP), n_lip=len(LIP), hidden=16))
@@ -81,18 +81,18 @@ def synthetic(seed: int = 0) -> Identity:
     navigation.set_units(
         torch.rand(size) * 0.2 + 0.05, torch.stack([-torch.rand(size) - 0.5, torch.rand(size) + 1], -1)
     )
-    return Identity("synthetic", navigation, template_head(seed), {"title": "No One", "feature_kind": "log-mel"})
+    return Identity("synthetic", navigation, head_on_template(seed), {"title": "No One", "feature_kind": "log-mel"})
 
 
 @pytest.fixture(scope="module")
 def described():
-    identity = synthetic()
+    identity = make_identity()
     strip = describe_coefficients(identity, np.tile([-1.0, 2.0], (5, 1)))
     return identity, strip
 
 
-def test_splats_find_their_texels_though_some_were_dropped():
-    head, template = template_head(), HeadTemplate.load()
+def test_splats_are_matched_to_texels_though_some_were_dropped():
+    head, template = head_on_template(), HeadTemplate.load()
     texels = match_texels(head, template)
     assert texels.atlas.size == 64
     everywhere = replace(texels, texels=torch.arange(len(texels.atlas))).interpolate(template.vertices)
@@ -103,7 +103,7 @@ def test_splats_find_their_texels_though_some_were_dropped():
     assert match_texels(head, template) is None
 
 
-def test_the_jaw_comes_first_gets_its_name_and_opens(described):
+def test_the_jaw_comes_first_is_named_and_opens(described):
     identity, _ = described
     rows = identity.descriptions
     assert rows["lip1"]["name"] == "jaw opening" and rows["lip1"]["match"] > 0.9
@@ -122,7 +122,7 @@ def test_the_jaw_comes_first_gets_its_name_and_opens(described):
 
 
 def test_a_performance_looks_the_same_before_and_after():
-    before, after = synthetic(), synthetic()
+    before, after = make_identity(), make_identity()
     describe_coefficients(after, np.tile([-1.0, 2.0], (5, 1)))
     features, blink = np.random.default_rng(0).normal(size=(40, 80)), np.linspace(0, 1, 20)
     curves, again = before.encode(features, blink), after.encode(features, blink)
@@ -140,8 +140,8 @@ def test_a_performance_looks_the_same_before_and_after():
     torch.testing.assert_close(*w, atol=1e-4, rtol=1e-3)
 
 
-def test_reordering_there_and_back_changes_no_bit():
-    identity = synthetic()
+def test_permuting_there_and_back_changes_no_bit():
+    identity = make_identity()
     kept = {key: value.clone() for key, value in identity.head.state_dict().items()}
     order, signs = torch.tensor([1, 0, 4, 2, 3]), torch.tensor([-1.0, 1, 1, -1, -1])
     limits = identity.limits.copy()
@@ -163,11 +163,11 @@ def test_describing_twice_changes_nothing(described):
     assert json.dumps(identity.config["coefficients"]) == record
 
 
-def test_ranges_turn_with_the_signs_and_say_where_they_come_from(described):
+def test_ranges_follow_the_signs_and_have_an_origin(described):
     rows = described[0].descriptions
     assert described[0].config["coefficients"]["range_from"] == "training clips"
-    assert (rows["lip1"]["low"], rows["lip1"]["high"]) == (-2.0, 1.0)  # was turned round
-    unknown = synthetic()
+    assert (rows["lip1"]["low"], rows["lip1"]["high"]) == (-2.0, 1.0)  # its sign was changed
+    unknown = make_identity()
     assert module.find_ranges(unknown)[1] in ("example voices", "training extremes")
 
 
@@ -186,7 +186,7 @@ def test_the_strip_has_a_row_for_every_coefficient(described):
         assert change[0] > change[1] > 0.1  # further out, more of it
 
 
-def test_nothing_known_is_called_mixed_and_no_two_names_are_alike():
+def test_unknown_motions_are_mixed_and_names_are_distinct():
     template = HeadTemplate.load()
     motions, weights = named_motions(template), torch.ones(len(template.vertices))
     assert len({name for pair in motions.names for name in pair}) == 2 * len({pair for pair in motions.names})
@@ -198,8 +198,8 @@ def test_nothing_known_is_called_mixed_and_no_two_names_are_alike():
     assert one_sided.name == "smile (left)" and one_sided.score > 0.99
     both = recognise_motion(units["jawOpen"] + 2 * units["cheekPuff"], motions.fields, motions.names, weights)
     assert {"jaw opening", "cheeks puffed"} == {both.name, both.second} or "+" in both.name
-    names = distinct_names([MotionMatch("smile", 0.9, "blink", 0.95), MotionMatch("smile", 0.8, "jaw opening", 0.9),
-                            MotionMatch("smile", 0.7), MotionMatch("mixed", 0.1), MotionMatch("mixed", 0.1)])  # fmt: skip
+    smiles = [("smile", 0.9, "blink", 0.95), ("smile", 0.8, "jaw opening", 0.9), ("smile", 0.7)]
+    names = distinct_names([MotionMatch(*match) for match in (*smiles, ("mixed", 0.1), ("mixed", 0.1))])
     assert names == ["smile", "smile + jaw opening", "smile (2)", "mixed", "mixed (2)"]
 
 
@@ -217,7 +217,7 @@ def test_a_head_of_another_template_is_described_without_names(tmp_path):
 
 
 def test_the_folder_is_rewritten_as_a_whole(tmp_path, monkeypatch):
-    folder = synthetic().save_pretrained(
+    folder = make_identity().save_pretrained(
         tmp_path / "someone", np.zeros((8, 8, 3), np.uint8), "# No One\n\n## Use\n\nx\n"
     )
     (folder / "notes.txt").write_text("mine")

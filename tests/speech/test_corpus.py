@@ -1,10 +1,10 @@
-"""Lips for those who were not filmed: visemes, lent lips, made-up voices; and what a change of the sound does."""
+"""Lips for recordings without a picture: visemes, transferred lips, synthetic voices; and augmentation of the sound."""
 
 import numpy as np
 import pytest
 import torch
 
-from dgtalker.audio.phones import Phone
+from dgtalker.audio.phone_alignment import Phone
 from dgtalker.errors import UserError
 from dgtalker.speech import tts
 from dgtalker.speech.augment import SoundAugmentation, augment_sound, draw_augmentation, retime_curves
@@ -16,47 +16,49 @@ from dgtalker.speech.visemes import fit_visemes, with_pauses
 RATE = 16000
 
 
-def said(labels: str, length: float = 0.16, start: float = 0.2) -> list[Phone]:
+def make_phones(labels: str, length: float = 0.16, start: float = 0.2) -> list[Phone]:
     return [Phone(label, start + k * length, start + (k + 1) * length, 1.0) for k, label in enumerate(labels.split())]
 
 
-def curve(phones: list[Phone], frames: int) -> torch.Tensor:
-    """Somebody whose mouth is open (1) on AA, shut (-1) on M and B, at rest (0) else; a little smooth. [N, 1]"""
+def lip_curve(phones: list[Phone], frames: int) -> torch.Tensor:
+    """Lips [N, 1] that are open (1) on AA, shut (-1) on M and B and at rest (0) else, slightly smoothed."""
     heights = {"AA": 1.0, "M": -1.0, "B": -1.0}
     shown = (np.arange(frames) + 0.5) / 25
     at = [next((heights.get(p.label, 0.0) for p in phones if p.start <= t < p.end), 0.0) for t in shown]
     return torch.from_numpy(np.convolve(at, [0.25, 0.5, 0.25], mode="same")).float()[:, None]
 
 
-def test_visemes_learn_what_phones_look_like_and_say_other_words():
+def test_visemes_generalise_to_other_words():
     sentences = ["M AA T AA", "T AA M AA", "AA T M AA B", "B AA AA T"]
-    model = fit_visemes([(said(text), curve(said(text), 30)) for text in sentences], steps=250)
-    unheard = said("AA B AA M T", length=0.2)
-    made, true = model(unheard, 36)[:, 0].numpy(), curve(unheard, 36)[:, 0].numpy()
+    model = fit_visemes([(make_phones(text), lip_curve(make_phones(text), 30)) for text in sentences], steps=250)
+    unseen = make_phones("AA B AA M T", length=0.2)
+    made, true = model(unseen, 36)[:, 0].numpy(), lip_curve(unseen, 36)[:, 0].numpy()
     assert np.corrcoef(made, true)[0, 1] > 0.9
     assert made[20:25].min() < -0.3 < 0.4 < made[7]  # M is shut, AA is open
 
 
-def test_pauses_fill_what_is_not_spoken():
+def test_pauses_fill_the_gaps():
     segments = with_pauses([Phone("M", 0.2, 0.3, 1.0), Phone("??", 0.3, 0.4, 1.0), Phone("AA", 0.5, 0.6, 1.0)], 1.0)
     assert [s.label for s in segments] == ["SIL", "M", "SIL", "AA", "SIL"]
     assert [s.label for s in with_pauses([], 1.0)] == ["SIL"]
 
 
-def test_lent_lips_follow_the_borrowers_phones():
-    mine, theirs = said("M AA T B AA"), said("M AA T B AA", length=0.28, start=0.5)
-    film = Utterance("film", "a", np.zeros(RATE, np.float32), "Mart ba!", tuple(mine), curve(mine, 30))
-    lips = warp_lips(film, theirs, 55)
+def test_transferred_lips_follow_the_recordings_phones():
+    film_phones, phones = make_phones("M AA T B AA"), make_phones("M AA T B AA", length=0.28, start=0.5)
+    film = Utterance(
+        "film", "a", np.zeros(RATE, np.float32), "Mart ba!", tuple(film_phones), lip_curve(film_phones, 30)
+    )
+    lips = warp_lips(film, phones, 55)
     assert lips.shape == (55, 1)
-    assert np.corrcoef(lips[:, 0], curve(theirs, 55)[:, 0])[0, 1] > 0.9
-    assert warp_lips(film, said("S IY K"), 30) is None  # other words
+    assert np.corrcoef(lips[:, 0], lip_curve(phones, 55)[:, 0])[0, 1] > 0.9
+    assert warp_lips(film, make_phones("S IY K"), 30) is None  # other words
 
-    borrower = Utterance("talk", "b", np.zeros(RATE * 55 // 25, np.float32), "mart BA", tuple(theirs))
-    torch.testing.assert_close(transfer_lips(borrower, films_by_words([film]), None), lips)
-    assert transfer_lips(borrower, {}, None) is None
+    recording = Utterance("talk", "b", np.zeros(RATE * 55 // 25, np.float32), "mart BA", tuple(phones))
+    torch.testing.assert_close(transfer_lips(recording, films_by_words([film]), None), lips)
+    assert transfer_lips(recording, {}, None) is None
 
 
-def test_lips_of_a_film_bridge_frames_without_a_face():
+def test_lips_are_interpolated_over_frames_without_a_face():
     points = np.random.default_rng(0).normal(size=(5, 478, 2)) + np.arange(5)[:, None, None]
     scores = np.linspace(0, 1, 5)[:, None].repeat(52, axis=1)
     points[2], scores[2] = np.nan, np.nan
@@ -65,7 +67,7 @@ def test_lips_of_a_film_bridge_frames_without_a_face():
     torch.testing.assert_close(lips[2], (lips[1] + lips[3]) / 2)
 
 
-def test_a_change_makes_another_throat_and_tempo():
+def test_augmentation_changes_voice_and_tempo():
     tone = np.sin(2 * np.pi * 500 * np.arange(2 * RATE) / RATE).astype(np.float32)
 
     def pitch(sound):
@@ -90,7 +92,7 @@ def test_curves_follow_the_tempo():
     np.testing.assert_allclose(fast[:, 0], 2 * np.arange(25) + 0.5)
 
 
-def test_made_up_voices_tell_their_phones(tmp_path):
+def test_synthetic_voices_have_phones(tmp_path):
     phones = parse_durations("pau:0.2 b:0.3 ax:0.5 n:0.6 pau:0.8 ")
     assert [(p.label, p.start, p.end) for p in phones] == [("B", 0.2, 0.3), ("AH", 0.3, 0.5), ("N", 0.5, 0.6)]
     try:
@@ -103,7 +105,7 @@ def test_made_up_voices_tell_their_phones(tmp_path):
     assert spoken.voice == "slt" and spoken.text == "bin blue" and spoken.phones[-1].end <= len(spoken.samples) / RATE
 
 
-def test_what_cannot_be_learned_from_is_one_sentence(tmp_path, monkeypatch):
+def test_unusable_input_is_reported_in_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no folder of speech"):
         read_speech([tmp_path / "none"])
     with pytest.raises(UserError, match="no speech whose words are known"):

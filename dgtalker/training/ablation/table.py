@@ -1,4 +1,4 @@
-"""The table of an ablation: one row a variant, for programs and for people."""
+"""The table of an ablation, one row per variant, as JSON and as Markdown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from dgtalker.training.ablation.variants import Variant
     from dgtalker.video.dataset import Clip, Dataset
 
-COLUMNS = (  # heading, where the figure stands in a row, decimals
+COLUMNS = (  # heading, keys of the figure in a row, decimals
     ("PSNR, dB", ("psnr",), 2),
     ("mouth, dB", ("psnr_mouth",), 2),
     ("lips, px", ("lmd_px",), 2),
@@ -19,14 +19,14 @@ COLUMNS = (  # heading, where the figure stands in a row, decimals
     ("swap: upper, dB", ("swap", "psnr_upper"), 1),
     ("swap: lips, px", ("swap", "lmd_lower"), 2),
 )
-LEAKS = (  # heading, where the leakage stands; both ratios share a cell
+LEAKAGE_COLUMNS = (  # heading, keys of the leakage in a row; both ratios share a cell
     ("leakage", ("leakage",)),
     ("in landmarks", ("leakage_landmarks",)),
     ("as trained", ("trained", "leakage")),
 )
 LEGEND = (
     "Leakage: lips to upper face / expression to lower face, change there over change in their own half; as trained: "
-    "before purification, through the generator. Swap: expression of one clip with the lips of another, each half "
+    "before leakage removal, through the generator. Swap: expression of one clip with the lips of another, each half "
     "against the clip it came from; lips and landmarks in pixels at 256."
 )
 
@@ -34,8 +34,10 @@ LEGEND = (
 def make_table(
     records: Mapping[Variant, Mapping], dataset: Dataset, test: Dataset, clips: Sequence[Clip], seed: int
 ) -> dict:
-    """{dataset, test, clips, frames, seed, rows: [{name, says, settings, seconds, figures ...}]} of finished variants'
-    records."""
+    """The table as JSON: {dataset, test, clips, frames, seed, rows: [{name, says, settings, seconds, figures ...}]}.
+
+    records: those of finished variants.
+    """
     return {
         "dataset": dataset.folder.name,
         "test": test.folder.name,
@@ -56,29 +58,29 @@ def make_table(
 
 
 def markdown(table: Mapping[str, Any]) -> str:
-    """The table in Markdown, with what every variant changes below."""
-    heads = ["variant", *(head for head, _, _ in COLUMNS), *(head for head, _ in LEAKS)]
+    """The table in Markdown, followed by what each variant changes."""
+    heads = ["variant", *(head for head, _, _ in COLUMNS), *(head for head, _ in LEAKAGE_COLUMNS)]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in table["rows"]:
-        cells = [_text(_at(row, place), digits) for _, place, digits in COLUMNS]
-        for _, place in LEAKS:
-            leak = _at(row, place) or {}
-            cells.append(" / ".join(_text(leak.get(key), 2) for key in ("lip_to_upper", "exp_to_lower")))
+        cells = [_format_number(_look_up(row, place), digits) for _, place, digits in COLUMNS]
+        for _, place in LEAKAGE_COLUMNS:
+            leak = _look_up(row, place) or {}
+            cells.append(" / ".join(_format_number(leak.get(key), 2) for key in ("lip_to_upper", "exp_to_lower")))
         lines.append("| " + " | ".join([f"`{row['name']}`", *cells]) + " |")
-    said = [f"* `{row['name']}`: {row['says']}" for row in table["rows"]]
+    descriptions = [f"* `{row['name']}`: {row['says']}" for row in table["rows"]]
     measured = (
         f"{table['clips']} held-out clips of {table['test']} ({table['frames']} frames), trained on "
         f"{table['dataset']}, seed {table['seed']}."
     )
-    return "\n".join([*lines, "", f"{measured} {LEGEND}", "", *said, ""])
+    return "\n".join([*lines, "", f"{measured} {LEGEND}", "", *descriptions, ""])
 
 
-def _at(row: Mapping[str, Any], place: Sequence[str]) -> Any:
+def _look_up(row: Mapping[str, Any], place: Sequence[str]) -> Any:
     value: Any = row
     for key in place:
         value = (value or {}).get(key)
     return value
 
 
-def _text(value: Any, digits: int) -> str:
+def _format_number(value: Any, digits: int) -> str:
     return f"{value:.{digits}f}" if isinstance(value, int | float) and math.isfinite(value) else "–"

@@ -82,7 +82,7 @@ def bake_head(head: RegionalHead, coefficients: Tensor, config: BakingConfig, st
     baked.lower_weight.copy_(lower[kept])
     baked.part.copy_(generator.texel_part[kept].to(torch.int16))
     figures = measure_baked_head(baked, head, coefficients, config, stage)
-    stage.note(**figures)
+    stage.log_values(**figures)
     return baked, figures
 
 

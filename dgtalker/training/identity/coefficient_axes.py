@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dgtalker.head.generator import Generator
 from dgtalker.head.splats import region_weights
+from dgtalker.head.w_plus import WPlusGenerator
 from dgtalker.navigation.model import Navigation
 from dgtalker.navigation.warm_start import Response
 from dgtalker.training.identity.frames import DatasetFrames
@@ -47,7 +48,9 @@ def zero_at_silence(navigation: Navigation, silence: Tensor) -> None:
 
 
 @torch.no_grad()
-def align_axes(navigation: Navigation, generator: Generator, response: Response, frames: DatasetFrames) -> None:
+def align_axes(
+    navigation: Navigation, generator: Generator | WPlusGenerator, response: Response, frames: DatasetFrames
+) -> None:
     """Principal axes inside each branch, ordered by motion, in units of one training standard deviation.
 
     Positive expression coefficients raise the upper face, positive lip coefficients open the mouth.
@@ -77,7 +80,11 @@ def align_axes(navigation: Navigation, generator: Generator, response: Response,
 
 @torch.no_grad()
 def drop_faint_coefficients(
-    navigation: Navigation, generator: Generator, frames: DatasetFrames, motion_kept: float, regional: bool
+    navigation: Navigation,
+    generator: Generator | WPlusGenerator,
+    frames: DatasetFrames,
+    motion_kept: float,
+    regional: bool,
 ) -> Navigation:
     """A Navigation without the coefficients that hardly show.
 
@@ -103,7 +110,7 @@ def strongest_share(energies: Tensor, share: float) -> Tensor:
     return torch.zeros_like(order, dtype=torch.bool).index_copy(0, order, (before < share) | (share >= 1))
 
 
-def _brow_motion(navigation: Navigation, generator: Generator, rotation: Tensor) -> Tensor:
+def _brow_motion(navigation: Navigation, generator: Generator | WPlusGenerator, rotation: Tensor) -> Tensor:
     """[n_exp] mean upward motion of the upper face along the rotated expression directions."""
     upper, _ = region_weights(generator)
     b_exp, _ = navigation.blendshapes()

@@ -57,6 +57,10 @@ class AllFramesConfig:
 class Pivots(nn.Module):
     """The anchor and, per pivot frame, a deviation from it and a refinement of its camera."""
 
+    w_std: Tensor  # [W]
+    index: Tensor  # [F] frame numbers
+    tracked: Tensor  # [F, W] initial deviations
+
     def __init__(self, w_can: Tensor, w_std: Tensor, index: list[int], deviation: Tensor):
         """Start from w_can, w_std [W], frame numbers index [F] and deviation [F, W] in standard deviations."""
         super().__init__()
@@ -65,7 +69,7 @@ class Pivots(nn.Module):
         self.pose = nn.Parameter(torch.zeros(len(index), 6))  # rotation vector (radians), translation (dm)
         self.register_buffer("w_std", w_std.clone())
         self.register_buffer("index", torch.tensor(index))
-        self.register_buffer("tracked", deviation.clone())  # initial deviations
+        self.register_buffer("tracked", deviation.clone())
 
     def latents(self, rows: list[int]) -> Tensor:
         """Latents w of pivots [B, W]."""

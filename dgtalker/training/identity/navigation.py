@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from dgtalker.head.generator import Generator
+from dgtalker.head.w_plus import WPlusGenerator
+from dgtalker.navigation.encoders import BackboneEncoder
 from dgtalker.navigation.losses import cross_view_loss, linear_cross_view_loss
 from dgtalker.navigation.model import Navigation, NavigationConfig
 from dgtalker.navigation.speech_backbone import SpeechBackbone
@@ -38,7 +40,7 @@ from dgtalker.training.stage import Stage
 
 
 def train_navigation(
-    generator: Generator,
+    generator: Generator | WPlusGenerator,
     w_can: Tensor,
     deviations: Tensor,
     response: Response,
@@ -78,7 +80,7 @@ def train_navigation(
 
     bases = [*navigation.blendshapes.parameters()]
     navigation.train()
-    stage.part(0.05, 0.35).optimise(
+    stage.substage(0.05, 0.35).optimise(
         [
             *navigation.encoder_parameter_groups(config.rate, config.backbone_share),
             {"params": bases, "lr": config.rate_basis},
@@ -95,7 +97,7 @@ def train_navigation(
         parts = {"up": up, "low": low}
         return {"loss": up + low + config.linear_weight * linear(parts), **parts}
 
-    stage.part(0.35, 1.0).optimise(
+    stage.substage(0.35, 1.0).optimise(
         [
             *navigation.encoder_parameter_groups(config.rate_image, config.backbone_share),
             {"params": bases, "lr": config.rate_basis},
@@ -112,7 +114,7 @@ def train_navigation(
 
 def finish_navigation(
     navigation: Navigation,
-    generator: Generator,
+    generator: Generator | WPlusGenerator,
     response: Response,
     frames: DatasetFrames,
     config: NavigationTrainingConfig,
@@ -121,14 +123,14 @@ def finish_navigation(
     """Steps 6 and 7 in place, each unless its config is None; returns `navigation`."""
     coefficients = training_coefficients(navigation, frames)
     if config.leakage_removal is not None:
-        stage.note(
+        stage.log_values(
             **remove_leakage(
                 navigation, generator, coefficients, frames, stage.render, config.leakage_removal, response
             )
         )
     if config.anchor is not None:
         error = refine_anchor(navigation, generator, coefficients, frames, stage.render, config.anchor, config.regional)
-        stage.note(anchor_error=error)
+        stage.log_values(anchor_error=error)
     return navigation
 
 
@@ -155,7 +157,7 @@ def linear_objective(
 
 
 def initial_navigation(
-    generator: Generator,
+    generator: Generator | WPlusGenerator,
     w_can: Tensor,
     response: Response,
     deviations: Tensor,
@@ -174,10 +176,10 @@ def initial_navigation(
             hidden=config.hidden,
             dropout=config.dropout,
             bases=config.bases,
-            backbone=backbone and backbone.config,
+            backbone=None if backbone is None else backbone.config,
         )
     )
-    if backbone is not None:
+    if isinstance(navigation.lip_encoder.audio, BackboneEncoder) and backbone is not None:
         navigation.lip_encoder.audio.backbone.load_state_dict(backbone.state_dict())
     navigation.w_can.copy_(w_can)
     navigation.w_scale.copy_(generator.w_std)

@@ -66,7 +66,9 @@ class TunedHead:
 
     @cached_property
     def in_w_plus(self) -> TunedHead:
-        """The same head with latents in W+."""
+        """The same head with latents in W+; itself, if they are already."""
+        if isinstance(self.generator, WPlusGenerator):
+            return self
         layered = WPlusGenerator(self.generator)
         return replace(
             self, generator=layered, w_can=layered.to_w_plus(self.w_can), deviations=layered.to_w_plus(self.deviations)

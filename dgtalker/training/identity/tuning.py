@@ -25,6 +25,7 @@ from dgtalker.training.identity.frames import DatasetFrames
 from dgtalker.training.identity.inversion import InversionConfig, Pivots, photometric_loss
 from dgtalker.training.identity.unseen_regions import regularise_grazing_colors, restore_unseen
 from dgtalker.training.stage import ShuffledIndices, Stage
+from dgtalker.training.texel_neighbours import find_texel_neighbours
 
 # Parameters of the generator by learning rate, relative to TuningConfig.rate.
 RATES = {
@@ -226,21 +227,3 @@ class LocalityRegulariser:
 def huber(change: Tensor) -> Tensor:
     """Huber loss per element: quadratic up to one unit, linear beyond, so that single texels may differ."""
     return torch.nn.functional.huber_loss(change, torch.zeros_like(change), reduction="none")
-
-
-def find_texel_neighbours(generator: Generator) -> tuple[Tensor, Tensor]:
-    """Pairs of splats of one part whose texels are neighbours in the UV map: two index tensors [M]."""
-    size = generator.config.map_size
-    table = torch.full((size * size,), -1, dtype=torch.long, device=generator.texel_index.device)
-    table[generator.texel_index] = torch.arange(len(generator.texel_index), device=table.device)
-    table = table.reshape(size, size)
-    pairs = torch.cat(
-        [
-            torch.stack([table[:, :-1].flatten(), table[:, 1:].flatten()]),
-            torch.stack([table[:-1].flatten(), table[1:].flatten()]),
-        ],
-        dim=1,
-    )
-    pairs = pairs[:, (pairs >= 0).all(dim=0)]
-    pairs = pairs[:, generator.texel_part[pairs[0]] == generator.texel_part[pairs[1]]]
-    return pairs[0], pairs[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from dgtalker.head.generator import Generator
@@ -50,9 +50,9 @@ def restore_unseen(generator: Generator, old: Generator, w_can: Tensor, seen: Te
         wanted = weight @ colors[known] + texture
         generator.color_mean[mine] += (1 - kept[mine])[:, None] * (wanted - colors[mine])
     real = (opacity > HAIR_OPACITY) & ~find_floaters(means, solid)
-    there = torch.where(real, torch.full_like(opacity, 3.0), torch.full_like(opacity, -6.0))
-    change = (1 - kept) * (there - after["logit_opacities"][0])
-    generator.logit_opacity_mean += torch.where(hair, change, torch.zeros_like(change))
+    target = torch.where(real, torch.full_like(opacity, 3.0), torch.full_like(opacity, -6.0))
+    change = (1 - kept) * (target - after["logit_opacities"][0])
+    generator.logit_opacity_mean.add_(torch.where(hair, change, torch.zeros_like(change)))
 
 
 def find_floaters(means: Tensor, solid: Tensor, reach: float = 0.15, fewest: int = 12) -> Tensor:
@@ -63,7 +63,7 @@ def find_floaters(means: Tensor, solid: Tensor, reach: float = 0.15, fewest: int
     left = solid.nonzero()[:, 0].cpu()
     places = means.detach().cpu().numpy()
     while len(left):
-        near = cKDTree(places[left]).query_ball_point(places[left], reach, return_length=True)
+        near = KDTree(places[left]).query_ball_point(places[left], reach, return_length=True)
         if (near >= fewest).all():
             break
         left = left[torch.from_numpy(near >= fewest)]

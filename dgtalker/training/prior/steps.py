@@ -1,7 +1,7 @@
 """Training steps of the prior: draw a global batch, take this process's share of it, return its weighted losses.
 
-Losses are means over a batch. Those of a share are weighted by its size: summed over processes they are the losses of the
-whole batch.
+Losses are means over a batch. Those of a share are weighted by its size: summed over processes they are the losses of
+the whole batch.
 """
 
 from __future__ import annotations

@@ -256,7 +256,7 @@ class _PriorTraining:
             group["lr"] = self.config.learning_rate * group["scale"] * factor
 
     def _optimise(self, stage: str, rates: dict[str, float], minutes: float, steps: int, step_losses) -> None:
-        """Minimise step_losses(step)["loss"] until time or steps are used up; log its other entries, save and measure."""
+        """Minimise step_losses(step)["loss"] until time or steps are used up; log all losses, save and measure."""
         optimizer = self._optimizer(rates)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         box = resumable.TimeBudget(minutes, self.values["used_s"])

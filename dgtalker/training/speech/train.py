@@ -1,10 +1,10 @@
-"""Training of the speech backbone: what do anybody's lips do while this is said?
+"""Training of the speech backbone, which predicts lip curves of any speaker from audio features.
 
-1. films: lips as measured, and phones where the words are known;
-2. a viseme model is fitted on them;
-3. speech without a picture, and made-up voices, borrow lips from a film with the same words, or from the visemes;
-4. everything is listened to several times, each time by another throat in another room;
-5. regression, films and the rest in every step; what was borrowed counts less.
+1. Filmed speech: lips are measured, and phones aligned where the words are known.
+2. A viseme model is fitted to it.
+3. Recordings without a picture, and synthetic voices, get lips from a film with the same words or from the visemes.
+4. Features are extracted from several augmentations of each recording: other voices, rooms and microphones.
+5. Regression on batches of both kinds; transferred lips have a lower weight.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from dgtalker.audio.features import FEATURE_DIMS
-from dgtalker.audio.phones import find_transcripts, require_pocketsphinx
+from dgtalker.audio.phone_alignment import find_transcripts, require_pocketsphinx
 from dgtalker.errors import UserError
 from dgtalker.files import write_atomic
 from dgtalker.navigation.speech_backbone import BackboneConfig, SpeechBackbone
@@ -36,66 +36,76 @@ VELOCITY = 0.2  # weight of the curves' changes from frame to frame beside the c
 
 @dataclass(frozen=True)
 class SpeechConfig:
-    """Training of the backbone."""
+    """Training of the speech backbone."""
 
     feature_kind: str = "whisper-tiny.en"
     hidden: int = 96  # channels of the backbone
     reach: int = 6  # frames of context to each side
     dropout: float = 0.2
-    changes: int = 4  # times that a film is listened to after a change of the sound, beside twice as it is
-    speech_changes: int = 1  # the same for speech without a picture, which is not heard as it is
+    augmentations: int = 4  # examples of each film with augmented sound, beside two with the original one
+    unfilmed_augmentations: int = 1  # the same for recordings without a picture, which are always augmented
     viseme_steps: int = 200
     steps: int = 900
     minutes: float = 60.0
-    batch: int = 12  # runs of frames a step
-    run: int = 48  # frames of a run; what is shorter is left out
-    borrowed_share: float = 0.25  # of a batch: speech whose lips are borrowed
-    borrowed_weight: float = 0.5  # of its errors
+    batch: int = 12  # runs of frames per step
+    run: int = 48  # frames of a run; shorter recordings are left out
+    unfilmed_share: float = 0.25  # of a batch: recordings with transferred lips
+    unfilmed_weight: float = 0.5  # of their errors
     rate: float = 2e-3
     weight_decay: float = 1e-5
     noise: float = 0.15  # of features, in their standard deviations: white, and constant over a run
-    headline_weight: float = 3.0  # of aperture, width and pucker over the other scores
+    headline_weight: float = 3.0  # of aperture, width and pucker relative to the other curves
     seed: int = 0
 
 
 def train_speech(
     films: Sequence[str | Path],
     speech: Sequence[str | Path] = (),
-    made_up: str | Path | None = None,
+    synthetic_voices: str | Path | None = None,
     config: SpeechConfig | None = None,
     work: str | Path | None = None,
     face_landmarker: str | Path | None = None,
     stage: Stage | None = None,
 ) -> tuple[SpeechBackbone, dict]:
-    """A backbone trained on films and speech, and what it was trained on.
+    """Train a speech backbone; returns it and a summary of the training for its config.json.
 
-    films: data sets or folders of films, see material.read_films. speech: folders, see material.read_speech. made_up:
-    folder for flite's voices, made if they are not there; None: without. work: folder in
-    which phones, and what was heard, are kept between runs.
+    Args:
+        films: data sets or folders of videos, see corpus.read_films.
+        speech: folders of recordings without a picture, see corpus.read_speech.
+        synthetic_voices: folder of flite's voices, which are generated if missing; None: none.
+        config: settings.
+        work: folder in which phones and features are kept between runs.
+        face_landmarker: MediaPipe model; found automatically if None.
+        stage: where to report and when to stop.
 
-    Raises UserError if there is nothing to learn from, or something needed for it is missing.
+    Raises:
+        UserError: there is nothing to learn from, or a program or package is missing.
     """
     config, stage = config or SpeechConfig(), stage or Stage("train-speech")
     if config.feature_kind not in FEATURE_DIMS:
         raise UserError(f"Unknown audio feature kind {config.feature_kind!r}; choose from {', '.join(FEATURE_DIMS)}.")
     cache = Path(work) / "phones" if work else None
-    talks = bool(speech or made_up)
-    if talks:
+    has_unfilmed = bool(speech or synthetic_voices)
+    if has_unfilmed:
         require_pocketsphinx()
-    if made_up is not None:
+    if synthetic_voices is not None:
         require_flite()
     stage.report(0.0, "films")
-    filmed = [film for source in films for film in read_films(source, face_landmarker, cache, aligned=talks)]
+    filmed = [film for source in films for film in read_films(source, face_landmarker, cache, aligned=has_unfilmed)]
     filmed, mean, std = standardise_lips(filmed)
-    others = read_unfilmed_speech(filmed, speech, made_up, config, cache, stage.part(0.02, 0.15)) if talks else []
-    examples = make_examples(filmed, others, config, stage.part(0.15, 0.5), Path(work) / "heard" if work else None)
-    backbone = fit_backbone(examples, config, stage.part(0.5, 1.0))
+    unfilmed: list[Utterance] = []
+    if has_unfilmed:
+        unfilmed = read_unfilmed_speech(filmed, speech, synthetic_voices, config, cache, stage.substage(0.02, 0.15))
+    examples = make_examples(
+        filmed, unfilmed, config, stage.substage(0.15, 0.5), Path(work) / "heard" if work else None
+    )
+    backbone = fit_backbone(examples, config, stage.substage(0.5, 1.0))
     return backbone, {
         "films": len(filmed),
         "film_seconds": round(sum(len(film.samples) for film in filmed) / 16000, 1),
-        "recordings": len(others),
-        "recording_seconds": round(sum(len(talk.samples) for talk in others) / 16000, 1),
-        "voices": sorted({talk.voice for talk in others}),
+        "recordings": len(unfilmed),
+        "recording_seconds": round(sum(len(recording.samples) for recording in unfilmed) / 16000, 1),
+        "voices": sorted({recording.voice for recording in unfilmed}),
         "examples": len(examples),
         "mean": dict(zip(CHANNELS, (round(float(v), 5) for v in mean), strict=True)),
         "std": dict(zip(CHANNELS, (round(float(v), 5) for v in std), strict=True)),
@@ -104,44 +114,47 @@ def train_speech(
 
 
 def standardise_lips(films: Sequence[Utterance]) -> tuple[list[Utterance], Tensor, Tensor]:
-    """The films with lips in standard deviations of them all, and the mean and deviation [C] taken out."""
-    lips = torch.cat([film.lips for film in films])
+    """The films with lips in standard deviations over all of them; mean [C] and standard deviation [C]."""
+    curves = [film.lips for film in films if film.lips is not None]
+    lips = torch.cat(curves)
     mean, std = lips.mean(dim=0), lips.std(dim=0).clamp_min(1e-6)
-    return [replace(film, lips=(film.lips - mean) / std) for film in films], mean, std
+    return [replace(film, lips=(curve - mean) / std) for film, curve in zip(films, curves, strict=True)], mean, std
 
 
-# -- speech without a picture -----------------------------------------------------------------------------------------
+# -- recordings without a picture -------------------------------------------------------------------------------------
 
 
 def read_unfilmed_speech(
     films: Sequence[Utterance],
     speech: Sequence[str | Path],
-    made_up: str | Path | None,
+    synthetic_voices: str | Path | None,
     config: SpeechConfig,
     cache: Path | None,
     stage: Stage,
 ) -> list[Utterance]:
-    """Recordings of `speech`, and of made-up voices, with lips that the films lend them."""
-    known = [(film.phones, film.lips) for film in films if film.phones]
+    """Read `speech` and synthetic voices, with lips transferred from the films."""
+    known = [(film.phones, film.lips) for film in films if film.phones and film.lips is not None]
     if not known:
-        raise UserError("Speech needs films whose words are known (named as GRID's are) to borrow lips from.")
+        raise UserError("Speech needs films whose words are known (named as GRID's are) to transfer lips from.")
     stage.report(0.0, "visemes")
     visemes = fit_visemes(known, config.viseme_steps, config.seed)
     folders = list(speech)
-    if made_up is not None:
-        folders.append(made_up)
+    if synthetic_voices is not None:
+        folders.append(synthetic_voices)
         sentences = _sentences(films, speech)
         speak_sentences(
-            made_up, sentences, progress=lambda done, total: stage.report(0.2 + 0.3 * done / total, "made-up voices")
+            synthetic_voices,
+            sentences,
+            progress=lambda done, total: stage.report(0.2 + 0.3 * done / total, "synthetic voices"),
         )
-    talks = read_speech(folders, cache, lambda done, total, message: stage.report(0.5, message))
-    lending = films_by_words(films)
-    with_lips = [replace(talk, lips=transfer_lips(talk, lending, visemes)) for talk in talks]
-    return [talk for talk in with_lips if talk.lips is not None]
+    recordings = read_speech(folders, cache, lambda done, total, message: stage.report(0.5, message))
+    by_words = films_by_words(films)
+    with_lips = [replace(recording, lips=transfer_lips(recording, by_words, visemes)) for recording in recordings]
+    return [recording for recording in with_lips if recording.lips is not None]
 
 
 def _sentences(films: Sequence[Utterance], speech: Sequence[str | Path]) -> list[tuple[str, str]]:
-    """(name, words) of the films and the transcripts."""
+    """Collect (name, words) of the films and the transcripts."""
     sentences = {film.name: _spell_letters(film.text) for film in films if film.text}
     for given in map(Path, speech):
         for folder in (given, *sorted(path for path in given.iterdir() if path.is_dir())) if given.is_dir() else ():
@@ -150,34 +163,38 @@ def _sentences(films: Sequence[Utterance], speech: Sequence[str | Path]) -> list
 
 
 def _spell_letters(text: str) -> str:
-    """GRID's letters as flite reads them: "f." would end a sentence, a bare "a" would be the article."""
+    """Write GRID's letters so that flite spells them: "f." would end a sentence, a bare "a" would be the article."""
     return re.sub(r"\b([b-z])\.", r"\1", text)
 
 
-# -- listening --------------------------------------------------------------------------------------------------------
+# -- features ---------------------------------------------------------------------------------------------------------
 
 
 def make_examples(
     films: Sequence[Utterance],
-    others: Sequence[Utterance],
+    unfilmed: Sequence[Utterance],
     config: SpeechConfig,
     stage: Stage,
     cache: Path | None = None,
 ) -> list[Example]:
-    """Every film twice as it is and `changes` times changed, everything else `speech_changes` times changed."""
+    """Two original and config.augmentations augmented examples per film, augmented ones only of other recordings."""
     random = np.random.default_rng(config.seed)
-    tasks = [(film, True, None) for film in films for _ in range(2)]  # heard as `talk` hears: what counts in the end
-    tasks += [(film, True, draw_augmentation(random)) for _ in range(config.changes) for film in films]
-    tasks += [(talk, False, draw_augmentation(random)) for _ in range(config.speech_changes) for talk in others]
+    tasks = [(film, True, None) for film in films for _ in range(2)]  # as at inference
+    tasks += [(film, True, draw_augmentation(random)) for _ in range(config.augmentations) for film in films]
+    tasks += [
+        (item, False, draw_augmentation(random)) for _ in range(config.unfilmed_augmentations) for item in unfilmed
+    ]
     examples = []
-    for done, (utterance, filmed, change) in enumerate(tasks):
-        stage.report(done / len(tasks), "listening")
+    for done, (utterance, filmed, augmentation) in enumerate(tasks):
+        stage.report(done / len(tasks), "features")
         lips = utterance.lips
         assert lips is not None
-        heard = make_example(
-            utterance.samples, lips, utterance.voice, filmed, config.feature_kind, change, change is not None, cache
+        quick = augmentation is not None
+        examples.append(
+            make_example(
+                utterance.samples, lips, utterance.voice, filmed, config.feature_kind, augmentation, quick, cache
+            )
         )
-        examples.append(heard)
     return examples
 
 
@@ -185,7 +202,7 @@ def make_examples(
 
 
 def fit_backbone(examples: Sequence[Example], config: SpeechConfig, stage: Stage) -> SpeechBackbone:
-    """Regress lips from features, on runs of frames; returns the backbone in eval mode."""
+    """Regress lip curves from features, on runs of frames; returns the backbone in eval mode."""
     torch.manual_seed(config.seed)
     backbone = SpeechBackbone(
         BackboneConfig(
@@ -200,10 +217,10 @@ def fit_backbone(examples: Sequence[Example], config: SpeechConfig, stage: Stage
     runs = ExampleRunSampler(examples, backbone.feature_std.clone(), config)
 
     def step(number: int, fraction: float) -> dict[str, Tensor]:
-        heard, lips, trust = runs.draw()
-        error = backbone(heard)[1] - lips  # [B, F, C]
+        features, lips, weights = runs.draw()
+        error = backbone(features)[1] - lips  # [B, F, C]
         square = error.square().mean(dim=1) + VELOCITY * error.diff(dim=1).square().mean(dim=1)
-        return {"loss": (trust * (square @ weight)).mean()}
+        return {"loss": (weights * (square @ weight)).mean()}
 
     backbone.train()
     group = {"params": [*backbone.parameters()], "lr": config.rate, "weight_decay": config.weight_decay}
@@ -212,7 +229,7 @@ def fit_backbone(examples: Sequence[Example], config: SpeechConfig, stage: Stage
 
 
 class ExampleRunSampler:
-    """Batches of runs of frames, films and borrowed lips mixed; features with noise, as in identity training."""
+    """Batches of runs of frames, with measured and with transferred lips; features are augmented as in navigation."""
 
     def __init__(self, examples: Sequence[Example], std: Tensor, config: SpeechConfig):
         self.config, self.std = config, std
@@ -223,21 +240,22 @@ class ExampleRunSampler:
             raise UserError(f"None of the films is as long as {config.run} frames: too short to learn from.")
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor]:
-        """features [B, 2F, D], lips [B, F, C], and how much each run counts [B]."""
-        lent = round(self.config.batch * self.config.borrowed_share) if self.pools[1] else 0
-        features, lips, trust = [], [], []
+        """Features [B, 2F, D], lips [B, F, C], and the weight of each run [B]."""
+        unfilmed = round(self.config.batch * self.config.unfilmed_share) if self.pools[1] else 0
+        features, lips, weights = [], [], []
         for pool, count, weight in zip(
-            self.pools, (self.config.batch - lent, lent), (1.0, self.config.borrowed_weight), strict=True
+            self.pools, (self.config.batch - unfilmed, unfilmed), (1.0, self.config.unfilmed_weight), strict=True
         ):
             for _ in range(count):
                 example = pool[int(self.random.integers(len(pool)))]
                 first = int(self.random.integers(0, len(example) - self.config.run + 1))
                 features.append(example.features[2 * first : 2 * (first + self.config.run)].float())
                 lips.append(example.lips[first : first + self.config.run])
-                trust.append(weight)
-        return self.augment(torch.stack(features)), torch.stack(lips), torch.tensor(trust)
+                weights.append(weight)
+        return self.augment(torch.stack(features)), torch.stack(lips), torch.tensor(weights)
 
     def augment(self, features: Tensor) -> Tensor:
+        """Add noise: gain and offset per channel and run, and white noise."""
         batch, steps, channels = features.shape
         noise = self.config.noise
         gain = 1 + 0.5 * noise * torch.randn(batch, 1, channels)
@@ -249,7 +267,10 @@ class ExampleRunSampler:
 
 
 def save_backbone(backbone: SpeechBackbone, folder: str | Path, trained_on: dict, figures: dict, card: str) -> Path:
-    """The checkpoint folder, with figures on held-out films as report.json. UserError if it cannot be written."""
+    """Write the checkpoint folder, with figures on held-out films in report.json; returns it.
+
+    Raises UserError if it cannot be written.
+    """
     import json
 
     folder = backbone.save_pretrained(folder, {"training": trained_on}, card)

@@ -1,4 +1,4 @@
-"""The anchor finds the person's colours on all frames, and leaves the expression alone."""
+"""Refinement of the anchor finds the person's colours on all frames, and does not change the expression."""
 
 import torch
 from fakes.identity_data import tiny_generator, write_fake_dataset
@@ -10,7 +10,7 @@ from dgtalker.training.identity.frames import DatasetFrames
 from dgtalker.video.dataset import Dataset
 
 
-def test_anchor_settles_on_the_persons_colours(tmp_path):
+def test_anchor_is_fitted_to_the_persons_colours(tmp_path):
     generator = tiny_generator().requires_grad_(False)
     frames = DatasetFrames(Dataset.open(write_fake_dataset(tmp_path, generator, clips=1, frames=12)))
     truth = generator.w_from_geometry(torch.tensor(frames.dataset.info.shape))

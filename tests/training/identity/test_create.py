@@ -1,4 +1,4 @@
-"""The whole pipeline on a made-up person, in seconds: every stage does its work, and finished ones are not repeated."""
+"""The whole pipeline on a fake person, in seconds: every stage works, and finished stages are not repeated."""
 
 import json
 import shutil
@@ -46,27 +46,27 @@ QUICK = CreateConfig(
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory):
+def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("identity")
     generator = tiny_generator()
     return generator.save_pretrained(folder / "prior"), write_fake_dataset(folder / "data", generator)
 
 
 @pytest.fixture(scope="module")
-def made(material, tmp_path_factory):
-    prior, data = material
-    out = tmp_path_factory.mktemp("made") / "someone"
-    heard = []
+def created(inputs, tmp_path_factory):
+    prior, data = inputs
+    out = tmp_path_factory.mktemp("created") / "someone"
+    messages = []
     identity = create_identity(
         data, out, prior, config=QUICK,
         details=IdentityDetails(title="Some One", attribution="CC0, nobody", license="cc0-1.0"),
-        progress=lambda done, total, message: heard.append((done, total, message)),
+        progress=lambda done, total, message: messages.append((done, total, message)),
     )  # fmt: skip
-    return identity, out, heard
+    return identity, out, messages
 
 
-def test_identity_folder_is_complete_and_small(made):
-    identity, out, _ = made
+def test_identity_folder_is_complete_and_small(created):
+    identity, out, _ = created
     files = {"config.json", "model.safetensors", "preview.png", "README.md", "coefficients.webp"}
     assert {p.name for p in out.iterdir()} == files
     assert (identity.name, identity.title, identity.n_exp, identity.n_lip) == ("someone", "Some One", 2, 3)
@@ -76,8 +76,8 @@ def test_identity_folder_is_complete_and_small(made):
     assert len(config["parents"]["prior"]) == 64 and config["training"]["frames"] == 90
 
 
-def test_baked_streams_share_nothing(made):
-    identity = made[0]
+def test_baked_streams_change_disjoint_regions(created):
+    identity = created[0]
     head = identity.head
     codes = torch.zeros(2, identity.n_exp + identity.n_lip)
     codes[0, : identity.n_exp], codes[1, identity.n_exp :] = 2.0, 2.0
@@ -92,29 +92,29 @@ def test_baked_streams_share_nothing(made):
     assert (by_lip["means"] - rest["means"])[lower].abs().max() > 1e-4
 
 
-def test_a_licence_is_one_word():
+def test_a_licence_is_a_hugging_face_name():
     with pytest.raises(UserError, match="cc-by-4.0"):
         IdentityDetails(license="mine: all")
 
 
-def test_baked_head_follows_the_generator(made):
-    figures = made[0].config["training"]["baked"]
+def test_baked_head_follows_the_generator(created):
+    figures = created[0].config["training"]["baked"]
     assert figures["held_out_psnr"] > 38 and figures["sweep_psnr"] > 34
 
 
-def test_coefficients_are_described_with_their_training_range(made, material):
-    identity, out, _ = made
+def test_coefficients_are_described_with_their_training_range(created, inputs):
+    identity, out, _ = created
     rows = identity.descriptions
     assert set(rows) == {"exp1", "exp2", "lip1", "lip2", "lip3"} and "| lip1 |" in (out / "README.md").read_text()
     assert identity.config["coefficients"]["range_from"] == "training clips"
-    codes = [np.concatenate(identity.encode(c.features, c.blink), 1) for c in Dataset.open(material[1])]
+    codes = [np.concatenate(identity.encode(c.features, c.blink), 1) for c in Dataset.open(inputs[1])]
     ends = np.percentile(np.concatenate(codes), [2.5, 97.5], axis=0).T
     np.testing.assert_allclose([[row["low"], row["high"]] for row in rows.values()], ends, atol=0.15)
 
 
-def test_progress_rises_to_one_and_the_log_names_every_stage(made):
-    _, out, heard = made
-    done = [d for d, _, _ in heard]
+def test_progress_increases_to_one_and_the_log_names_every_stage(created):
+    _, out, messages = created
+    done = [d for d, _, _ in messages]
     assert done == sorted(done) and done[-1] == 1.0
     lines = [json.loads(line) for line in (out.parent / "someone.work" / "log.jsonl").read_text().splitlines()]
     assert {line["stage"] for line in lines} == {"inversion", "tuning", "all frames", "navigation", "baking"}
@@ -123,8 +123,8 @@ def test_progress_rises_to_one_and_the_log_names_every_stage(made):
         assert pictures[-1] < pictures[0], f"{name} did not learn: {pictures}"
 
 
-def test_purification_takes_leakage_out_and_leaves_the_own_region(made):
-    _, out, _ = made
+def test_leakage_is_removed_and_the_own_region_kept(created):
+    _, out, _ = created
     lines = [json.loads(line) for line in (out.parent / "someone.work" / "log.jsonl").read_text().splitlines()]
     (figures,) = [line for line in lines if "lip_to_upper" in line]
     for name in ("lip_to_upper", "exp_to_lower"):
@@ -132,9 +132,9 @@ def test_purification_takes_leakage_out_and_leaves_the_own_region(made):
     assert figures["kept"] < 0.5  # squared change of what the directions do to their own region
 
 
-def test_lips_follow_sound_and_eyes_follow_blink(made, material):
-    identity, _, _ = made
-    clip = Dataset.open(material[1]).clip(1)
+def test_lips_follow_sound_and_eyes_follow_blink(created, inputs):
+    identity, _, _ = created
+    clip = Dataset.open(inputs[1]).clip(1)
     a_exp, a_lip = identity.encode(clip.features, clip.blink)
     opening = clip.expression[:, identity_jaw()].numpy()
     assert max(abs(np.corrcoef(a_lip[:, k], opening)[0, 1]) for k in range(3)) > 0.8
@@ -143,59 +143,59 @@ def test_lips_follow_sound_and_eyes_follow_blink(made, material):
     rest, shut = (identity.gaussians(e, np.zeros(3)).means for e in (np.zeros(2), identity.blink_coefficients(1.0)))
     moved = (shut - rest).norm(dim=-1)
     upper, lower = ((moved * weight).sum() for weight in (head.upper_weight, head.lower_weight))
-    assert upper > 2 * lower  # all that moves, not the lids alone
+    assert upper > 2 * lower  # all motion, not only that of the lids
 
 
 def identity_jaw() -> int:
     return tiny_generator().template.expression_names.index("jawOpen")
 
 
-def test_coefficients_are_in_training_standard_deviations(made, material):
-    identity, _, _ = made
-    codes = [np.concatenate(identity.encode(c.features, c.blink), 1) for c in Dataset.open(material[1])]
+def test_coefficients_are_in_training_standard_deviations(created, inputs):
+    identity, _, _ = created
+    codes = [np.concatenate(identity.encode(c.features, c.blink), 1) for c in Dataset.open(inputs[1])]
     np.testing.assert_allclose(np.concatenate(codes).std(axis=0), 1, atol=0.1)
 
 
-def test_resume_repeats_nothing_that_is_finished(made, material):
-    _, out, _ = made
-    prior, data = material
-    heard = []
+def test_resume_repeats_nothing_that_is_finished(created, inputs):
+    _, out, _ = created
+    prior, data = inputs
+    messages = []
     create_identity(
-        data, out, prior, config=QUICK, resume=True, progress=lambda done, total, message: heard.append(message)
+        data, out, prior, config=QUICK, resume=True, progress=lambda done, total, message: messages.append(message)
     )
-    assert not any(m.startswith(("inversion", "tuning", "navigation")) for m in heard)
+    assert not any(m.startswith(("inversion", "tuning", "navigation")) for m in messages)
     changed = replace(QUICK, navigation=replace(QUICK.navigation, warm_steps=3, image_steps=1))
     create_identity(
-        data, out, prior, config=changed, resume=True, progress=lambda done, total, message: heard.append(message)
+        data, out, prior, config=changed, resume=True, progress=lambda done, total, message: messages.append(message)
     )
-    assert any(m.startswith("navigation") for m in heard) and not any(m.startswith("tuning") for m in heard)
+    assert any(m.startswith("navigation") for m in messages) and not any(m.startswith("tuning") for m in messages)
 
 
-def test_coefficients_that_hardly_show_are_dropped(made, material, tmp_path):
+def test_coefficients_that_hardly_show_are_dropped(created, inputs, tmp_path):
     """The fake mouth opens and does little else."""
-    prior, data = material
-    whole, first, _ = made
+    prior, data = inputs
+    whole, first, _ = created
     shutil.copytree(first.with_name("someone.work"), tmp_path / "other.work")
     config = replace(QUICK, navigation=replace(QUICK.navigation, motion_kept=0.9, anchor=None, leakage_removal=None))
     create = lambda: create_identity(data, tmp_path / "other", prior, config=config, resume=True)  # noqa: E731
     identity = create()
     assert identity.n_lip < whole.n_lip and len(identity.lip_names) == identity.n_lip
-    again = create()  # from the saved stage, which knows how many there are
+    again = create()  # from the saved stage, with its number of coefficients
     assert again.n_lip == identity.n_lip
     torch.testing.assert_close(again.navigation.w_can, identity.navigation.w_can)
 
 
-def test_lips_start_from_a_backbone_which_is_adapted_and_carried_along(made, material, tmp_path):
-    prior, data = material
-    _, first, _ = made
+def test_lips_start_from_a_backbone_which_is_fine_tuned_and_saved(created, inputs, tmp_path):
+    prior, data = inputs
+    _, first, _ = created
     shutil.copytree(first.with_name("someone.work"), tmp_path / "other.work")
-    folder, heard = write_backbone(tmp_path / "toy"), []
-    config = replace(QUICK, navigation=replace(QUICK.navigation, backbone_share=1.0))  # this one knows nothing yet
+    folder, messages = write_backbone(tmp_path / "toy"), []
+    config = replace(QUICK, navigation=replace(QUICK.navigation, backbone_share=1.0))  # this one is untrained
     identity = create_identity(
         data, tmp_path / "other", prior, config=config, resume=True, backbone=folder,
-        progress=lambda done, total, message: heard.append(message),
+        progress=lambda done, total, message: messages.append(message),
     )  # fmt: skip
-    assert not any(m.startswith(("inversion", "tuning", "all frames")) for m in heard)  # they know of no backbone
+    assert not any(m.startswith(("inversion", "tuning", "all frames")) for m in messages)  # they do not depend on it
     assert len(identity.config["parents"]["speech"]) == 64 and "the backbone's people" in identity.config["attribution"]
     before, after = load_backbone(folder).state_dict(), identity.navigation.lip_encoder.audio.backbone.state_dict()
     assert before.keys() == after.keys()
@@ -207,7 +207,7 @@ def test_lips_start_from_a_backbone_which_is_adapted_and_carried_along(made, mat
     assert max(abs(np.corrcoef(a_lip[:, k], opening)[0, 1]) for k in range(3)) > 0.6
 
 
-def test_the_shipped_backbone_is_taken_where_it_fits(tmp_path, monkeypatch):
+def test_the_shipped_backbone_is_used_where_it_fits(tmp_path, monkeypatch):
     monkeypatch.setenv("DGTALKER_CHECKPOINTS", str(tmp_path))
     assert find_backbone(None, "log-mel") is None
     folder = write_backbone(tmp_path / "speech" / "articulation")
@@ -219,8 +219,8 @@ def test_the_shipped_backbone_is_taken_where_it_fits(tmp_path, monkeypatch):
         find_backbone("nothing", "log-mel")
 
 
-def test_cancel_stops_and_writes_no_identity(material, tmp_path):
-    prior, data = material
+def test_cancel_stops_and_writes_no_identity(inputs, tmp_path):
+    prior, data = inputs
     asked = []
 
     def cancelled() -> bool:
@@ -232,8 +232,8 @@ def test_cancel_stops_and_writes_no_identity(material, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_bad_input_is_one_sentence(material, tmp_path):
-    prior, data = material
+def test_bad_input_is_one_sentence(inputs, tmp_path):
+    prior, data = inputs
     with pytest.raises(UserError, match="not a data set"):
         create_identity(tmp_path, tmp_path / "x", prior)
     with pytest.raises(UserError, match="no prior"):
@@ -245,8 +245,8 @@ def test_bad_input_is_one_sentence(material, tmp_path):
         create_identity(data, tmp_path / "file" / "x", prior, config=QUICK)
 
 
-def test_pivots_cover_the_clips(material):
-    frames = DatasetFrames(Dataset.open(material[1]))
+def test_pivots_cover_the_clips(inputs):
+    frames = DatasetFrames(Dataset.open(inputs[1]))
     pivots = choose_pivots(frames, 12)
     assert len(pivots) == len(set(pivots)) == 12
     aperture, blink = frames.aperture(), frames.blink
@@ -255,8 +255,8 @@ def test_pivots_cover_the_clips(material):
     assert aperture[rest].max() < aperture.median() + 1e-3 and blink[rest].max() == 0
 
 
-def test_frames_number_all_clips_in_order(material):
-    frames = DatasetFrames(Dataset.open(material[1]))
+def test_frames_number_all_clips_in_order(inputs):
+    frames = DatasetFrames(Dataset.open(inputs[1]))
     clip, number = frames.locate(45)
     assert (clip.name, number) == ("clip1", 15)
     picture = frames.read_targets([45]).image[0]

@@ -1,4 +1,4 @@
-"""Leakage put into a basis on purpose, in what pictures show or in what splats do, is taken out again."""
+"""Leakage added to a basis, visible in pictures or in the motion of splats, is removed."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def only(part: slice) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("shown", ["pictures", "splats", "both"])
-def test_leaks_are_taken_out_wherever_they_show(monkeypatch, shown):
+def test_leakage_is_removed_wherever_it_shows(monkeypatch, shown):
     faint = 1e-3
     pictures = [only(part) * (faint if shown == "splats" and k == 1 else 1.0) for k, part in enumerate((UPPER, LOWER))]
     moving = [only(part) * (faint if shown == "pictures" and k == 1 else 1.0) for k, part in enumerate((UPPER, LOWER))]

@@ -1,4 +1,4 @@
-"""Regional driving: each stream leaves the other's splats and all hair alone, and does in its own what G does."""
+"""The regional head: each stream changes only splats of its own region, as the generator does, and no hair."""
 
 import pytest
 import torch
@@ -28,8 +28,8 @@ def codes(batch: int = 2):
 def test_regions_are_kept_apart(head):
     generator, navigation = head
     a_exp, a_lip = codes()
-    driven = RegionalHead(generator, navigation, regional=True)
-    both, quiet, still = driven(a_exp, a_lip), driven(a_exp, 0 * a_lip), driven(0 * a_exp, a_lip)
+    regional = RegionalHead(generator, navigation, regional=True)
+    both, quiet, still = regional(a_exp, a_lip), regional(a_exp, 0 * a_lip), regional(0 * a_exp, a_lip)
     upper, lower = region_weights(generator)
     hair = torch.zeros_like(upper).index_fill(0, generator.hair_texels, 1.0) > 0
     up, low = (upper == 1) & ~hair, (lower == 1) & ~hair
@@ -42,7 +42,7 @@ def test_regions_are_kept_apart(head):
         torch.testing.assert_close(value(both)[:, hair], value(rest)[:, hair].expand_as(value(both)[:, hair]))
     lips = generator(navigation.latent(0 * a_exp, a_lip))
     torch.testing.assert_close(both.means[:, low], lips.means[:, low], rtol=0, atol=1e-5)
-    assert (lips.means - rest.means)[:, up].abs().max() > 1e-4  # so that there was a trace to end
+    assert (lips.means - rest.means)[:, up].abs().max() > 1e-4  # the generator alone has leakage
     assert (both.means - rest.means)[:, low].abs().max() > 1e-4
 
 
@@ -56,24 +56,24 @@ def test_not_regional_is_the_equation(head):
     torch.testing.assert_close(made.colors, truth.colors)
 
 
-def test_the_anchor_steps_under_both(head):
+def test_a_step_of_the_anchor_has_gradients(head):
     generator, navigation = head
     a_exp, a_lip = codes()
     step = torch.zeros(generator.w_dim, requires_grad=True)
-    driven = RegionalHead(generator, navigation, regional=True)
-    torch.testing.assert_close(driven(0 * a_exp, 0 * a_lip).means[1], generator(navigation.w_can[None]).means[0])
-    driven(a_exp, a_lip, step).colors.sum().backward()
+    regional = RegionalHead(generator, navigation, regional=True)
+    torch.testing.assert_close(regional(0 * a_exp, 0 * a_lip).means[1], generator(navigation.w_can[None]).means[0])
+    regional(a_exp, a_lip, step).colors.sum().backward()
     assert step.grad[generator.slices["appearance"]].abs().max() > 0
 
 
-def test_brows_move_the_forehead_and_do_not_paint_it(head):
+def test_brows_move_the_forehead_and_keep_its_colour(head):
     generator, navigation = head
     a_exp, a_lip = codes()
-    driven, rest = RegionalHead(generator, navigation, regional=True), generator(navigation.w_can[None])
+    regional, rest = RegionalHead(generator, navigation, regional=True), generator(navigation.w_can[None])
     hair = torch.zeros(len(rest.means[0])).index_fill(0, generator.hair_texels, 1.0) > 0
     high = (forehead_weights(generator, navigation.w_can) == 1) & ~hair
     assert high.any() and not high.all()
-    raised = driven(a_exp, 0 * a_lip)
+    raised = regional(a_exp, 0 * a_lip)
     torch.testing.assert_close(raised.colors[:, high], rest.colors[:, high].expand(2, -1, -1), rtol=0, atol=1e-6)
     assert (raised.means - rest.means)[:, high].abs().max() > 1e-4
     layered = WPlusGenerator(generator)

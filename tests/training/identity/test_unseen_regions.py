@@ -1,4 +1,4 @@
-"""What becomes of splats that no picture shows, or shows aslant only."""
+"""Regularisation of splats that no picture shows, or only at a grazing angle."""
 
 import torch
 from fakes.identity_data import tiny_generator
@@ -6,7 +6,7 @@ from fakes.identity_data import tiny_generator
 from dgtalker.training.identity.unseen_regions import find_floaters, regularise_grazing_colors
 
 
-def test_a_chain_of_hair_in_the_air_is_found_link_by_link():
+def test_a_chain_of_floating_hair_is_found():
     side = torch.linspace(-0.5, 0.5, 21)
     cap = torch.stack([*torch.meshgrid(side, side, indexing="ij"), torch.zeros(21, 21)], -1).reshape(-1, 3)
     chain = torch.stack([torch.zeros(10), torch.zeros(10), 0.2 + 0.06 * torch.arange(10)], -1)
@@ -16,30 +16,30 @@ def test_a_chain_of_hair_in_the_air_is_found_link_by_link():
     assert alone[len(cap) :].all()
     inner = cap[:, :2].abs().amin(1) < 0.4  # its corners may go
     assert not alone[: len(cap)][inner].any()
-    solid[len(cap) :] = False  # what is no hair is no stray either
+    solid[len(cap) :] = False  # what is not solid hair is no floater
     assert not find_floaters(means, solid)[len(cap) :].any()
 
 
-def test_what_bled_into_colours_seen_aslant_is_taken_out_and_the_rest_stays():
+def test_colours_seen_edge_on_are_regularised_and_the_rest_stays():
     generator, usual, blue = tiny_generator(), torch.tensor([0.8, 0.6, 0.5]), torch.tensor([0.0, 0.3, 1.0])
     skin = (generator.texel_part == generator.template.part_names.index("skin")).nonzero()[:, 0]
     place = generator.surface.positions(generator.rest_vertices[None])[0]
-    side = place[:, 0] < -0.2  # of the head: what no picture shows squarely
-    lip = skin[(place[skin] - place[skin][place[skin, 2].argmax()]).norm(dim=-1).argsort()[5]]  # looks aside in front
+    side = place[:, 0] < -0.2  # of the head, which no picture shows frontally
+    lip = skin[(place[skin] - place[skin][place[skin, 2].argmax()]).norm(dim=-1).argsort()[5]]  # faces aside, in front
     blotches = skin[place[skin, 0] < -0.5][::4]  # not where its front begins
     with torch.no_grad():
         generator.color_basis.zero_()
         generator.color_mean[:] = usual + 0.02 * torch.randn(generator.color_mean.shape)
         generator.color_mean[blotches] = blue
         generator.color_mean[lip] = blue
-    square = torch.where(side, 0.0, 1.0).index_fill(0, lip, 0.0)
+    frontal = torch.where(side, 0.0, 1.0).index_fill(0, lip, 0.0)
     before = generator.color_mean.clone()
-    regularise_grazing_colors(generator, generator.w_mean, square)
+    regularise_grazing_colors(generator, generator.w_mean, frontal)
     change = (generator.color_mean - before).detach().norm(dim=-1)
-    assert not change[~side].any()  # the lip's neither
-    evened = blotches[change[blotches] > 0]  # under hair nothing is skin's business
-    assert len(evened) >= 5
-    away = (generator.color_mean[evened] - blue).norm(dim=-1) / (usual - blue).norm()
+    assert not change[~side].any()  # nor those of the lip
+    changed = blotches[change[blotches] > 0]  # skin under hair is left out
+    assert len(changed) >= 5
+    away = (generator.color_mean[changed] - blue).norm(dim=-1) / (usual - blue).norm()
     assert away.mean() > 0.8
     others = skin[side[skin]][1::6]
-    assert change[others].mean() < 0.1 * change[evened].mean()
+    assert change[others].mean() < 0.1 * change[changed].mean()

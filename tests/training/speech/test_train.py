@@ -1,4 +1,4 @@
-"""The speech backbone's training: borrowed lips teach what is common to voices; the commands as processes."""
+"""Training of the speech backbone: recordings with transferred lips generalise it to other voices; the commands."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ import torch
 from fakes.speech import RATE, syllables
 
 from dgtalker.errors import UserError
-from dgtalker.evaluation.speech_backbone import backbone_figures
+from dgtalker.evaluation.speech_backbone import backbone_metrics
 from dgtalker.navigation.speech_backbone import load_backbone
 from dgtalker.speech.examples import Example, extract_augmented_features
 from dgtalker.speech.lips import CHANNELS
@@ -25,24 +25,24 @@ TOY = SpeechConfig("log-mel", hidden=16, reach=2, dropout=0.0, steps=150, batch=
 
 
 def example(seed: int, voice: int, filmed: bool) -> Example:
-    """Lips in columns 0-3 for everybody; in 4-7 for voice 0 louder, while other voices do there as they please."""
+    """Features 0-3 follow the lips for all voices; 4-7 follow them for voice 0 only, and are louder."""
     random = np.random.default_rng(seed)
     opening = np.convolve(random.normal(size=60), np.ones(4) / 2, mode="same")
-    habit = opening if voice == 0 else np.convolve(random.normal(size=60), np.ones(4) / 2, mode="same")
+    speaker_specific = opening if voice == 0 else np.convolve(random.normal(size=60), np.ones(4) / 2, mode="same")
     features = random.normal(0, 0.3, (120, 12))
     features[:, :4] += 0.5 * np.repeat(opening, 2)[:, None]
-    features[:, 4:8] += 2.0 * np.repeat(habit, 2)[:, None]
+    features[:, 4:8] += 2.0 * np.repeat(speaker_specific, 2)[:, None]
     lips = np.repeat(opening[:, None], len(CHANNELS), axis=1)
     return Example(torch.from_numpy(features).half(), torch.from_numpy(lips).float(), str(voice), filmed)
 
 
-def test_other_voices_teach_what_all_voices_share():
+def test_recordings_of_other_voices_improve_unseen_voices():
     films = [example(seed, 0, True) for seed in range(6)]
     others = [example(10 + seed, 1 + seed % 3, False) for seed in range(6)]
-    unheard = [example(30 + seed, 9, True) for seed in range(4)]
-    alone = backbone_figures(fit_backbone(films, TOY, stage()), unheard)["aperture_r"]
-    taught = backbone_figures(fit_backbone([*films, *others], TOY, stage()), unheard)["aperture_r"]
-    assert taught > 0.8 and taught > alone + 0.2
+    unseen = [example(30 + seed, 9, True) for seed in range(4)]
+    alone = backbone_metrics(fit_backbone(films, TOY, stage()), unseen)["aperture_r"]
+    with_others = backbone_metrics(fit_backbone([*films, *others], TOY, stage()), unseen)["aperture_r"]
+    assert with_others > 0.8 and with_others > alone + 0.2
 
 
 def stage():
@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same_backbone():
         fit_backbone(films, replace(config, run=100), stage())
 
 
-def test_a_sound_is_listened_to_once(tmp_path, monkeypatch):
+def test_features_are_cached(tmp_path, monkeypatch):
     sound = syllables(1.0)
     first = extract_augmented_features(sound, "log-mel", cache=tmp_path)
     monkeypatch.setattr("dgtalker.speech.examples.extract_features", None)
