@@ -1,4 +1,4 @@
-"""Where a sound holds speech: a smooth gate that closes and stills the mouth in silence and in steady noise."""
+"""Voice activity detection: a smooth gate that closes and stills the mouth in silence and in steady noise."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def speech_activity(samples: np.ndarray, n_frames: int | None = None) -> np.ndar
     """
     samples = np.asarray(samples, np.float32)
     frames = num_frames(samples) if n_frames is None else n_frames
-    openness = _openness(samples, frames)
-    return np.zeros(frames, np.float32) if openness is None else _shape_gate(openness)
+    presence = _speech_presence(samples, frames)
+    return np.zeros(frames, np.float32) if presence is None else _shape_gate(presence)
 
 
 def speech_pauses(samples: np.ndarray, n_frames: int | None = None) -> np.ndarray:
@@ -39,29 +39,29 @@ def speech_pauses(samples: np.ndarray, n_frames: int | None = None) -> np.ndarra
     samples = np.asarray(samples, np.float32)
     frames = num_frames(samples) if n_frames is None else n_frames
     pauses = np.zeros(frames, bool)
-    openness = _openness(samples, frames)
-    if openness is None:
+    presence = _speech_presence(samples, frames)
+    if presence is None:
         return pauses
-    edges = np.flatnonzero(np.diff(openness > 0.5, prepend=False, append=True))  # starts and ends of phrases
+    edges = np.flatnonzero(np.diff(presence > 0.5, prepend=False, append=True))  # starts and ends of phrases
     for end, next_start in zip(edges[1::2], edges[2::2], strict=False):
         if next_start - end >= _SHORTEST_PAUSE:
             pauses[end : min(next_start, end + _LONGEST_PAUSE)] = True
     return pauses
 
 
-def _openness(samples: np.ndarray, frames: int) -> np.ndarray | None:
-    """How clearly each frame [N] rises above the background, 0..1; None for a file in which nobody speaks."""
+def _speech_presence(samples: np.ndarray, frames: int) -> np.ndarray | None:
+    """How clearly each frame [N] rises above the background, 0..1; None for a file without speech."""
     if frames == 0 or np.abs(samples).max(initial=0.0) < _SILENT_PEAK:
         return None
     # [2N, 80] band levels in dB, 20 ms apart; the gain makes the levels absolute.
     level = (log_mel(samples * speech_gain(samples), 4 * frames) * 4.0 - 4.0) * 10.0
     excess = _excess_over_background(level.reshape(2 * frames, 2, -1).mean(axis=1))
-    openness = np.clip((excess - _CLOSED_DB) / (_OPEN_DB - _CLOSED_DB), 0.0, 1.0)
-    return openness.reshape(frames, 2).max(axis=1)
+    presence = np.clip((excess - _CLOSED_DB) / (_OPEN_DB - _CLOSED_DB), 0.0, 1.0)
+    return presence.reshape(frames, 2).max(axis=1)
 
 
 def _excess_over_background(level: np.ndarray) -> np.ndarray:
-    """level [T, 80] dB every 20 ms -> mean excess [T] in dB of the bands that carry speech."""
+    """Mean excess [T] in dB over the background of the bands that carry speech; level [T, 80] dB every 20 ms."""
     from scipy.ndimage import percentile_filter, uniform_filter1d
 
     bands = level[:, 4:72].reshape(len(level), 17, 4).mean(axis=2)  # 100 Hz .. 6 kHz; four bands share their chance
@@ -76,11 +76,11 @@ def _excess_over_background(level: np.ndarray) -> np.ndarray:
     return np.maximum(rise[:, :10].mean(axis=1), rise[:, 7:].mean(axis=1))
 
 
-def _shape_gate(openness: np.ndarray) -> np.ndarray:
-    """Open early, bridge short gaps, drop isolated blips, fade softly. [N] -> [N]"""
+def _shape_gate(presence: np.ndarray) -> np.ndarray:
+    """Gate [N] of `presence` [N]: opens early, bridges short gaps, drops isolated blips, fades softly."""
     from scipy.ndimage import maximum_filter1d, median_filter, uniform_filter1d
 
-    steady = median_filter(openness, size=min(3, len(openness)), mode="nearest")
+    steady = median_filter(presence, size=min(3, len(presence)), mode="nearest")
     width = _LEAD + _HOLD + 1
     held = maximum_filter1d(steady, width, origin=(_HOLD - _LEAD) // 2, mode="nearest")
     gate = uniform_filter1d(held.astype(np.float64), _FADE, mode="nearest")

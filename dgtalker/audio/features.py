@@ -64,7 +64,7 @@ def extract_features(
     """Features of a sound, two per video frame: float32 [2N, D], N = num_frames(samples), D = FEATURE_DIMS[kind].
 
     samples: mono float [samples] at 16 kHz, any level (it is normalised). Row 2i starts with video frame i.
-    weights: folder of the Whisper model; by default it is searched for (see weights.find_whisper).
+    weights: folder of the Whisper model; by default it is searched for (see whisper_weights.find_whisper).
     progress: called with values in (0, 1]. gain: factor on the samples; None: what brings the whole sound to a fixed
     level (speech_gain). quick: Whisper's states from 4 s windows without a cross-fade, a fifth of the work: for
     training examples beside others that are not quick (trained on quick ones alone, lips follow the others less well).
@@ -174,7 +174,7 @@ def _whisper_states(
 def _quick_states(
     mel: np.ndarray, encode: Callable[[np.ndarray], np.ndarray], progress: Callable[[float], None] | None = None
 ) -> np.ndarray:
-    """mel [2R, 80] -> states [R, 384], every state from one window only."""
+    """States [R, 384] of mel [2R, 80], every state from one window only."""
     rows = len(mel) // 2
     kept = _QUICK_WINDOW - 2 * _QUICK_MARGIN
     count = -(-rows // kept)

@@ -41,11 +41,11 @@ def run(args: argparse.Namespace) -> None:
     from dgtalker.people.assets import PersonAssets
     from dgtalker.people.person import sample_person
     from dgtalker.people.talking_videos import capture_views, read_performance, synthesize_performance
-    from dgtalker.video.landmarks import Landmarker, block_metrics
+    from dgtalker.video.landmarks import Landmarker, block_mediapipe_usage_reports
     from dgtalker.video.source import list_videos
     from dgtalker.video.true_views import views_path
 
-    block_metrics()
+    block_mediapipe_usage_reports()
     clips = list_videos(args.clips)
     with Landmarker(args.face_landmarker, max_faces=1) as landmarker, Progress("synthesize") as progress:
         person = sample_person(np.random.default_rng(args.seed), PersonAssets(args.makehuman))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dgtalker.audio.phones import Phone, grid_transcript, phones_if_known
+from dgtalker.audio.phone_alignment import Phone, grid_transcript, phones_or_reason
 from dgtalker.errors import UserError
 from dgtalker.media.clock import FPS
 
@@ -29,7 +29,7 @@ class GroundTruth:
         """Detect landmarks in the clip's frames; align its phones if its name is a GRID transcript."""
         landmarks = read_landmarks(list(clip.images.numpy()))
         try:
-            phones, note = phones_if_known(clip.audio_path, grid_transcript(clip.name), len(clip) / FPS)
+            phones, note = phones_or_reason(clip.audio_path, grid_transcript(clip.name), len(clip) / FPS)
         except UserError as error:  # without pocketsphinx the other metrics can still be computed
             phones, note = [], str(error)
         return GroundTruth(landmarks, phones, note)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dgtalker.video.landmarks import FACE_LANDMARKER, LANDMARKS, Landmarker, block_metrics, find_model, import_mediapipe
+from dgtalker.video.landmarks import FACE_LANDMARKER, LANDMARKS, Landmarker, block_mediapipe_usage_reports, find_model, import_mediapipe
 
 CHUNK = 16  # pictures a task: enough to hide the cost of sending them
 _landmarker: Landmarker | None = None  # of this worker process
@@ -55,7 +55,7 @@ def _start(model: str) -> None:
     global _landmarker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MediaPipe's C++ log; exceptions reach the parent anyway
-    block_metrics()
+    block_mediapipe_usage_reports()
     _landmarker = Landmarker(model, max_faces=1)
     atexit.register(_landmarker.close)
 

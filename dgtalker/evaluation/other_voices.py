@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dgtalker import metrics
-from dgtalker.audio.phones import Phone, find_transcripts, grid_transcript, phones_if_known, require_pocketsphinx
+from dgtalker.audio.phone_alignment import Phone, find_transcripts, grid_transcript, phones_or_reason, require_pocketsphinx
 from dgtalker.errors import UserError
 from dgtalker.media.audio import load_audio
 from dgtalker.media.clock import FPS, SAMPLE_RATE
@@ -187,7 +187,7 @@ def drive_recording(
     performance = Performance.from_audio(identity, samples, settings=ExpressionSettings(blinks=()))
     made = _render_frontal(identity, performance.a_exp[:frames], performance.a_lip[:frames], config.size)
     points = read_landmarks(made)
-    phones, problem = phones_if_known(recording.path, recording.text, frames / FPS, config.phones)
+    phones, problem = phones_or_reason(recording.path, recording.text, frames / FPS, config.phones)
     if config.sheets and phones:
         name = config.sheets / f"{recording.voice}-{recording.path.stem}.png"
         write_phone_sheet(name, phones, (made, points), film)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dgtalker import metrics
-from dgtalker.audio.phones import Phone
+from dgtalker.audio.phone_alignment import Phone
 from dgtalker.metrics import articulation
 from dgtalker.metrics.articulation import PhoneHits
 

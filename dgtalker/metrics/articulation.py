@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dgtalker import metrics
-from dgtalker.audio.phones import CLOSED, ROUNDED, Phone
+from dgtalker.audio.phone_alignment import LIP_CLOSING_PHONES, LIP_ROUNDING_PHONES, Phone
 from dgtalker.media.clock import FPS, SAMPLE_RATE
 
 CLOSED_REACH, ROUNDED_REACH = 0.06, 0.08  # s to either side of a phone's middle
@@ -92,20 +92,20 @@ def count_closures(mouth: MouthCurves, phones: Sequence[Phone]) -> PhoneHits:
     """
     low, high = _percentiles(mouth.aperture)
     level = low + CLOSED_BELOW * (high - low)
-    return _count(lambda times: _min_near(mouth.aperture, times), level, phones, CLOSED)
+    return _count(lambda times: _min_near(mouth.aperture, times), level, phones, LIP_CLOSING_PHONES)
 
 
 def count_roundings(mouth: MouthCurves, phones: Sequence[Phone]) -> PhoneHits:
-    """Count /u o w/ (phones.ROUNDED) near which the mean width is below the median width while speaking."""
+    """Count /u o w/ (LIP_ROUNDING_PHONES) near which the mean width is below the median width while speaking."""
     if not phones or not np.isfinite(mouth.width).any():
         return PhoneHits()
     level = np.nanmedian(mouth.width[_speech_frames(phones, len(mouth))])
-    return _count(lambda times: _mean_near(mouth.width, times), level, phones, ROUNDED)
+    return _count(lambda times: _mean_near(mouth.width, times), level, phones, LIP_ROUNDING_PHONES)
 
 
 def closure_gaps(mouth: MouthCurves, phones: Sequence[Phone]) -> list[float]:
     """The least aperture near every /p b m/, in eye distances."""
-    values = _min_near(mouth.aperture, [phone.middle for phone in phones if phone.label in CLOSED])
+    values = _min_near(mouth.aperture, [phone.middle for phone in phones if phone.label in LIP_CLOSING_PHONES])
     return values[np.isfinite(values)].tolist()
 
 

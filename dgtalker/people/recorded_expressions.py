@@ -54,9 +54,9 @@ def load_recorded_expressions(
 
 def _read(clips: list[Path], names: tuple[str, ...], progress, cancelled) -> Tensor:
     from dgtalker.people.talking_videos import read_performance
-    from dgtalker.video.landmarks import Landmarker, block_metrics
+    from dgtalker.video.landmarks import Landmarker, block_mediapipe_usage_reports
 
-    block_metrics()
+    block_mediapipe_usage_reports()
     kept = []
     with Landmarker(None, max_faces=1) as landmarker:
         for done, clip in enumerate(clips):

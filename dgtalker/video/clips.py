@@ -1,4 +1,4 @@
-"""First half of preprocessing: what is seen in the videos, and which stretches of them become clips."""
+"""Which parts of the source videos become clips: faces in every frame, cuts, and runs with one large face."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dgtalker.media.clock import FPS
 from dgtalker.video.landmarks import LANDMARKS, SCORE_NAMES, Landmarker
 from dgtalker.video.source import VideoInfo, find_cuts, read_frames, thumbnail
 from dgtalker.video.tracking import Track
-from dgtalker.video.workers import Counter, Pool, Problems
+from dgtalker.video.worker_pool import InputProblems, ProgressCounter, WorkerPool
 
 ALGORITHM = 3  # raise it when the same video would give other numbers
 
@@ -36,15 +36,19 @@ class PreprocessConfig:
 
 @dataclass(frozen=True)
 class Video:
+    """A source video and what its header says."""
+
     path: Path
     info: VideoInfo
 
     @property
     def frames(self) -> int:
+        """Number of frames at 25 a second, by the header."""
         return max(1, round(self.info.seconds * FPS))
 
     @property
     def fingerprint(self) -> str:
+        """Digest of the file's place, size and time stamp, and of the version of the algorithm."""
         stat = self.path.stat()
         text = f"{ALGORITHM} {self.path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -52,7 +56,7 @@ class Video:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was seen in one video. Frames without a face hold NaN."""
+    """What was found in one video. Frames without a face hold NaN."""
 
     video: Video
     landmarks: np.ndarray  # [T,478,2] pixels of the source
@@ -62,29 +66,45 @@ class Analysis:
 
     @property
     def sizes(self) -> np.ndarray:
+        """Larger side of the face [T], pixels."""
         return np.ptp(self.landmarks, axis=1).max(-1)
 
 
 @dataclass(frozen=True)
-class ClipWork:
-    """One clip on its way: a run of frames of a video, then with its track."""
+class UntrackedClip:
+    """A run of frames of a video that becomes one clip of the data set."""
 
     name: str
     video: Video
     run: int  # clips of the same run are pieces of one shot and tracked together
     start: int  # first frame in the video
     landmarks: np.ndarray  # [T,478,2] pixels of the source
-    scores: np.ndarray  # [T,52] template order
-    track: Track | None = None
-    gain: tuple[float, float, float] = (1.0, 1.0, 1.0)  # white balance, factors of red, green and blue
+    scores: np.ndarray  # [T,52] in SCORE_NAMES order; of a tracked clip in the template's
 
     def __len__(self) -> int:
         return len(self.landmarks)
 
 
-def analyse_all(
-    videos: list[Video], cache: Path, landmarker: Path, pool: Pool, counter: Counter, problems: Problems
+@dataclass(frozen=True)
+class TrackedClip(UntrackedClip):
+    """A clip with the head's motion and expression."""
+
+    track: Track
+    gain: tuple[float, float, float] = (1.0, 1.0, 1.0)  # white balance, factors of red, green and blue
+
+
+def analyse_videos(
+    videos: list[Video],
+    cache: Path,
+    landmarker: Path,
+    pool: WorkerPool,
+    counter: ProgressCounter,
+    problems: InputProblems,
 ) -> list[Analysis]:
+    """Faces and thumbnails of every video, by the workers; `cache` is the folder that keeps them for a later run.
+
+    What cannot be read is added to `problems` and left out.
+    """
     cache.mkdir(parents=True, exist_ok=True)
     jobs, owners = [], []
     for number, video in enumerate(videos):
@@ -96,7 +116,7 @@ def analyse_all(
             jobs.append((video, start, stop, landmarker, path))
             owners.append(number)
     parts_of: dict[int, dict[int, dict]] = {}
-    for index, result in pool.run(_analyse, jobs):
+    for index, result in pool.run(_analyse_part, jobs):
         video, start = jobs[index][0], jobs[index][1]
         counter.add(video.frames / owners.count(owners[index]), f"finding faces: {video.path.name}")
         if isinstance(result, UserError):
@@ -118,8 +138,8 @@ def analyse_all(
 _ANALYSIS_KEYS = ("landmarks", "scores", "second", "thumbnails")
 
 
-def _analyse(video: Video, start: int, stop: int | None, landmarker: Path, path: Path) -> None:
-    """Write landmarks, scores, second-face sizes and thumbnails of frames start..stop to `path` (worker)."""
+def _analyse_part(video: Video, start: int, stop: int | None, landmarker: Path, path: Path) -> None:
+    """Write landmarks, scores, second-face sizes and thumbnails of frames start..stop to `path` (in a worker)."""
     if path.is_file():
         return
     if not video.info.has_sound:
@@ -143,24 +163,29 @@ def _analyse(video: Video, start: int, stop: int | None, landmarker: Path, path:
     temporary.replace(path)
 
 
-def split_all(analyses: list[Analysis], config: PreprocessConfig, problems: Problems) -> list[ClipWork]:
+def split_into_clips(
+    analyses: list[Analysis], config: PreprocessConfig, problems: InputProblems
+) -> list[UntrackedClip]:
+    """Clips of at most config.max_frames from the usable runs; what is left out is added to `problems`."""
     clips, used = [], set()
     for analysis in analyses:
         source = analysis.video.path
-        runs = find_runs(analysis.landmarks, analysis.second, analysis.thumbnails, source.name, config, problems.add)
-        pieces = [(number, start, stop) for number, run in enumerate(runs) for start, stop in _pieces(*run, config)]
+        runs = find_usable_runs(
+            analysis.landmarks, analysis.second, analysis.thumbnails, source.name, config, problems.add
+        )
+        pieces = [(number, start, stop) for number, run in enumerate(runs) for start, stop in _divide_run(*run, config)]
         for index, (number, start, stop) in enumerate(pieces):
             name = source.stem if len(pieces) == 1 else f"{source.stem}-{index + 1:03d}"
             while name in used:
                 name += "x"
             used.add(name)
-            landmarks = _bridge(analysis.landmarks[start:stop])
-            scores = _bridge(analysis.scores[start:stop])
-            clips.append(ClipWork(name, analysis.video, number, start, landmarks, scores))
+            landmarks = _interpolate_gaps(analysis.landmarks[start:stop])
+            scores = _interpolate_gaps(analysis.scores[start:stop])
+            clips.append(UntrackedClip(name, analysis.video, number, start, landmarks, scores))
     return clips
 
 
-def find_runs(
+def find_usable_runs(
     landmarks: np.ndarray,
     second: np.ndarray,
     thumbnails: np.ndarray,
@@ -181,7 +206,7 @@ def find_runs(
     reasons[np.isnan(sizes)] = "none"
     runs, reported = [], set()
 
-    def complain(text: str, kind: str) -> None:  # once per kind and video
+    def report_once(text: str, kind: str) -> None:  # once per kind and video
         if kind not in reported:
             reported.add(kind)
             report(UserError(text))
@@ -190,17 +215,17 @@ def find_runs(
         shot = reasons[start:stop].copy()
         if (shot == "two").mean() > 0.2:
             shot[:] = "two"  # the second face is not always found
-        for a, b in _stretches(shot != ""):
+        for a, b in _true_ranges(shot != ""):
             if b - a <= config.max_gap and a > 0 and b < len(shot) and not (shot[a:b] == "small").any():
                 shot[a:b] = ""  # short enough to interpolate
-        for a, b in _stretches(shot != ""):
+        for a, b in _true_ranges(shot != ""):
             if b - a > config.max_gap or not (shot == "").any():
-                complain(*_complaint(shot[a:b], name, start + a, sizes[start + a : start + b], config))
-        good = [(start + a, start + b) for a, b in _stretches(shot == "")]
+                report_once(*_describe_fault(shot[a:b], name, start + a, sizes[start + a : start + b], config))
+        good = [(start + a, start + b) for a, b in _true_ranges(shot == "")]
         runs += [(a, b) for a, b in good if b - a >= config.min_frames]
         for a, b in good:
             if b - a < config.min_frames:
-                complain(
+                report_once(
                     f"{name} shows one face for only {(b - a) / FPS:.1f} s at {a / FPS:.1f} s; "
                     f"at least {config.min_frames / FPS:.1f} s without a cut are needed.",
                     "short",
@@ -208,7 +233,7 @@ def find_runs(
     return runs
 
 
-def _complaint(
+def _describe_fault(
     reasons: np.ndarray, name: str, start: int, sizes: np.ndarray, config: PreprocessConfig
 ) -> tuple[str, str]:
     """One sentence and the kind of complaint."""
@@ -222,19 +247,19 @@ def _complaint(
     return f"No face was found in {where}; use video in which one large face is always visible.", worst
 
 
-def _stretches(flags: np.ndarray) -> list[tuple[int, int]]:
+def _true_ranges(flags: np.ndarray) -> list[tuple[int, int]]:
     """Ranges (start, stop) in which flags [T] is true."""
     edges = np.flatnonzero(np.diff(np.r_[False, flags, False].astype(np.int8)))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def _pieces(start: int, stop: int, config: PreprocessConfig) -> Iterable[tuple[int, int]]:
+def _divide_run(start: int, stop: int, config: PreprocessConfig) -> Iterable[tuple[int, int]]:
     count = -(-(stop - start) // config.max_frames)
     bounds = [start + (stop - start) * k // count for k in range(count + 1)]
     return zip(bounds, bounds[1:], strict=False)
 
 
-def _bridge(values: np.ndarray) -> np.ndarray:
+def _interpolate_gaps(values: np.ndarray) -> np.ndarray:
     """Interpolate over frames of NaN along the first axis; the nearest value at the ends."""
     flat = values.reshape(len(values), -1)
     bad = np.isnan(flat).any(1)

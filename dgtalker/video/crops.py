@@ -1,4 +1,4 @@
-"""Second half of preprocessing: head crops on white, masks, sound and features of tracked clips."""
+"""Tracked clips to clips of the data set: head crops on white, masks, sound and features."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ import torch
 from dgtalker.errors import UserError
 from dgtalker.media.clock import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from dgtalker.video import matting
-from dgtalker.video.clips import ALGORITHM, ClipWork
-from dgtalker.video.dataset import ClipInfo, DatasetInfo, clip_key, write_clip
-from dgtalker.video.masks import HeadGeometry, bare_neck, face_masks, head_region, project
+from dgtalker.video.clips import ALGORITHM, TrackedClip, UntrackedClip
+from dgtalker.video.dataset import ClipInfo, DatasetInfo, read_clip_key, write_clip
+from dgtalker.video.masks import HeadGeometry, face_masks, head_region, neck_skin_mask, project
 from dgtalker.video.source import VideoInfo, read_frames, read_sound
-from dgtalker.video.tracking import Identity, Track
-from dgtalker.video.workers import Counter, Pool, Problems
+from dgtalker.video.tracking import IdentityFit, Track
+from dgtalker.video.worker_pool import InputProblems, ProgressCounter, WorkerPool
 
 PORTRAIT = 3.2  # dm, view height of camera.orbit_camera
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """What all clips of a data set are drawn with."""
+class CropSettings:
+    """What all clips of a data set are cropped with."""
 
     out: Path
     info: DatasetInfo
     head: HeadGeometry
     segmenter: Path
     feature_weights: str | Path | None
-    basis: str  # digest of all that the clips depend on together
+    inputs_digest: str  # of all that the clips depend on together
 
 
 def _source_intrinsics(video: VideoInfo, focal: float) -> np.ndarray:
@@ -44,67 +44,77 @@ def _source_intrinsics(video: VideoInfo, focal: float) -> np.ndarray:
     return np.array([[f, 0, video.width / 2], [0, f, video.height / 2], [0, 0, 1]])
 
 
-def _clip_window(clip: ClipWork, focal: float, side: float, size: int) -> matting.Window:
-    """The square crop of a clip: `side` dm wide at the head, around the middle of the head's way, on whole pixels."""
+def _crop_window(clip: TrackedClip, focal: float, side: float, size: int) -> matting.CropWindow:
+    """The square crop of a clip: `side` dm wide at the head, centred on the middle of the head's path."""
     translation = clip.track.translation.double().numpy()
     pixels = project(translation, np.eye(4), _source_intrinsics(clip.video.info, focal))
     centre = 0.5 * (pixels[:, :2].min(0) + pixels[:, :2].max(0))
     width = side * focal * clip.video.info.height / float(np.median(pixels[:, 2]))
-    return matting.Window(*(np.round(centre - width / 2, 3).tolist()), round(width, 3), size)
+    return matting.CropWindow(*(np.round(centre - width / 2, 3).tolist()), round(width, 3), size)
 
 
-def _crop_intrinsics(window: matting.Window, intrinsics: np.ndarray) -> np.ndarray:
+def _crop_intrinsics(window: matting.CropWindow, intrinsics: np.ndarray) -> np.ndarray:
     moved = intrinsics.copy()
     moved[:2, 2] -= [window.left, window.top]
     moved[:2] *= window.scale
     return moved
 
 
-def window_side(clips: list[ClipWork], head: HeadGeometry, identity: Identity, segmenter: Path, pool: Pool) -> float:
+def choose_crop_side(
+    clips: list[TrackedClip], head: HeadGeometry, identity: IdentityFit, segmenter: Path, pool: WorkerPool
+) -> float:
     """Side of the crop in dm: that of the portrait camera, or more if the hair or the head's motion needs it."""
-    ways = []
+    paths = []  # dm, longer side of each head's path
     for clip in clips:
         intrinsics = _source_intrinsics(clip.video.info, identity.focal)
         pixels = project(clip.track.translation.double().numpy(), np.eye(4), intrinsics)
-        ways.append(np.ptp(pixels[:, :2], axis=0).max() * np.median(pixels[:, 2]) / intrinsics[0, 0])
-    side = PORTRAIT + max(0.0, float(np.percentile(ways, 95)) - 0.3)
+        paths.append(np.ptp(pixels[:, :2], axis=0).max() * np.median(pixels[:, 2]) / intrinsics[0, 0])
+    side = PORTRAIT + max(0.0, float(np.percentile(paths, 95)) - 0.3)
     jobs = [(clip, head, identity.focal, segmenter) for clip in clips[:: max(1, len(clips) // 8)]]
-    reach = [result for _, result in pool.run(_reach, jobs) if isinstance(result, float)]
-    if reach:
-        side = max(side, 2 * max(reach) + 0.2)
+    extents = [result for _, result in pool.run(_head_extent, jobs) if isinstance(result, float)]
+    if extents:
+        side = max(side, 2 * max(extents) + 0.2)
     return round(min(side, 1.5 * PORTRAIT), 3)
 
 
-def _reach(clip: ClipWork, head: HeadGeometry, focal: float, segmenter: Path) -> float:
-    """How far, in dm, the head with its hair reaches up or sideways in a clip's first frame (worker)."""
-    wide = _clip_window(clip, focal, 1.6 * PORTRAIT, 256)
+def _head_extent(clip: TrackedClip, head: HeadGeometry, focal: float, segmenter: Path) -> float:
+    """How far, in dm, the head with its hair extends up or sideways in a clip's first frame (in a worker)."""
+    wide = _crop_window(clip, focal, 1.6 * PORTRAIT, 256)
     frame = next(islice(read_frames(clip.video.path, clip.video.info), clip.start, None))
     intrinsics = _crop_intrinsics(wide, _source_intrinsics(clip.video.info, focal))
     pose = clip.track.world_to_camera()[0].double().numpy()
     region = head_region(head, wide.points(clip.landmarks[0]), pose, intrinsics, wide.size)
     with matting.Segmenter(segmenter) as person:
-        rows, columns = np.nonzero(matting.rough_matte(person, frame, wide) * region > 0.3)
+        rows, columns = np.nonzero(matting.coarse_matte(person, frame, wide) * region > 0.3)
     if len(rows) == 0:
         return 0.0
     x, y = project(np.zeros((1, 3)), pose, intrinsics)[0, :2]
     return float(max(columns.max() - x, x - columns.min(), y - rows.min()) * 1.6 * PORTRAIT / wide.size)
 
 
-def draw_all(
-    clips: list[ClipWork], drawing: Drawing, pool: Pool, counter: Counter, problems: Problems
+def crop_clips(
+    clips: list[TrackedClip],
+    settings: CropSettings,
+    pool: WorkerPool,
+    counter: ProgressCounter,
+    problems: InputProblems,
 ) -> list[ClipInfo]:
+    """Write the clips to the data set folder, by the workers; those that are there already are kept.
+
+    Clips that fail are added to `problems` and left out of the result.
+    """
     infos: dict[str, ClipInfo] = {}
-    todo: dict[Path, list[tuple[ClipWork, matting.Window, str]]] = {}
+    todo: dict[Path, list[tuple[TrackedClip, matting.CropWindow, str]]] = {}
     for clip in clips:
-        window = _clip_window(clip, drawing.info.focal, drawing.info.window, drawing.info.size)
-        key = key_of(drawing.basis, clip)
-        intrinsics = _source_intrinsics(clip.video.info, drawing.info.focal)
+        window = _crop_window(clip, settings.info.focal, settings.info.window, settings.info.size)
+        key = clip_digest(settings.inputs_digest, clip)
+        intrinsics = _source_intrinsics(clip.video.info, settings.info.focal)
         error = float(clip.track.error.mean()) * window.scale
         source = clip.video.path.name if clip.start == 0 else f"{clip.video.path.name} at {clip.start / FPS:.2f} s"
-        jitter = camera_jitter(clip.track, drawing.head, intrinsics) * window.scale
+        jitter = camera_jitter(clip.track, settings.head, intrinsics) * window.scale
         gain = [round(value, 4) for value in clip.gain]
         infos[clip.name] = ClipInfo(clip.name, len(clip), source, round(error, 4), round(jitter, 4), gain)
-        if is_drawn(drawing.out, clip, key):
+        if has_current_clip(settings.out, clip, key):
             counter.add(3 * len(clip), f"kept: {clip.name}")
         else:
             todo.setdefault(clip.video.path, []).append((clip, window, key))
@@ -112,8 +122,8 @@ def draw_all(
     for work in todo.values():
         # Every part decodes the video from its start; small parts show progress and keep all workers busy.
         parts = max(min(pool.workers, len(work)), -(-len(work) // 4))
-        jobs += [(drawing, work[len(work) * k // parts : len(work) * (k + 1) // parts]) for k in range(parts)]
-    for index, result in pool.run(_draw, jobs):
+        jobs += [(settings, work[len(work) * k // parts : len(work) * (k + 1) // parts]) for k in range(parts)]
+    for index, result in pool.run(_crop_clips_of_video, jobs):
         names = [clip.name for clip, _, _ in jobs[index][1]]
         counter.add(3 * sum(len(clip) for clip, _, _ in jobs[index][1]), f"cutting out heads: {names[-1]}")
         if isinstance(result, UserError):
@@ -123,15 +133,15 @@ def draw_all(
     return list(infos.values())
 
 
-def key_of(basis: str, clip: ClipWork) -> str:
-    """Digest of what a clip is made from. Inputs, not results: those differ in the last digits from run to run."""
-    text = f"{ALGORITHM} {basis} {clip.video.fingerprint} {clip.start} {len(clip)}"
+def clip_digest(inputs_digest: str, clip: UntrackedClip) -> str:
+    """Digest of a clip's inputs. Not of results: those differ in the last digits from run to run."""
+    text = f"{ALGORITHM} {inputs_digest} {clip.video.fingerprint} {clip.start} {len(clip)}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def is_drawn(out: Path, clip: ClipWork, key: str) -> bool:
-    """Whether `out` holds the clip, made from the same inputs."""
-    return clip_key(out, clip.name) == key and (out / "audio" / f"{clip.name}.wav").is_file()
+def has_current_clip(out: Path, clip: UntrackedClip, key: str) -> bool:
+    """Whether `out` holds the clip, made from the inputs of this `key`."""
+    return read_clip_key(out, clip.name) == key and (out / "audio" / f"{clip.name}.wav").is_file()
 
 
 def camera_jitter(track: Track, head: HeadGeometry, intrinsics: np.ndarray) -> float:
@@ -148,21 +158,21 @@ def camera_jitter(track: Track, head: HeadGeometry, intrinsics: np.ndarray) -> f
     return float(np.sqrt(2 / 3 * np.square(residual).sum(-1).mean()))
 
 
-def _draw(drawing: Drawing, work: list[tuple[ClipWork, matting.Window, str]]) -> None:
-    """Draw and write the clips of one video (worker)."""
+def _crop_clips_of_video(settings: CropSettings, work: list[tuple[TrackedClip, matting.CropWindow, str]]) -> None:
+    """Crop and write the clips of one video (in a worker)."""
     video = work[0][0].video
     sound = read_sound(video.path)
     frames = enumerate(read_frames(video.path, video.info))
-    with matting.Segmenter(drawing.segmenter) as person:
+    with matting.Segmenter(settings.segmenter) as person:
         for clip, window, key in work:
             pictures = (frame for number, frame in frames if clip.start <= number)
-            _draw_clip(drawing, clip, window, key, islice(pictures, len(clip)), sound, person)
+            _crop_clip(settings, clip, window, key, islice(pictures, len(clip)), sound, person)
 
 
-def _draw_clip(
-    drawing: Drawing,
-    clip: ClipWork,
-    window: matting.Window,
+def _crop_clip(
+    settings: CropSettings,
+    clip: TrackedClip,
+    window: matting.CropWindow,
     key: str,
     pictures: Iterable[np.ndarray],
     sound: np.ndarray,
@@ -170,33 +180,33 @@ def _draw_clip(
 ) -> None:
     from dgtalker.audio.features import extract_features
 
-    info, count, size = drawing.info, len(clip), drawing.info.size
+    info, count, size = settings.info, len(clip), settings.info.size
     intrinsics = _crop_intrinsics(window, _source_intrinsics(clip.video.info, info.focal))
     poses = clip.track.world_to_camera()
-    byte = lambda *shape: np.empty((count, size, size, *shape), np.uint8)  # noqa: E731
-    images, alpha, upper, lower = byte(3), byte(), byte(), byte()
+    images = np.empty((count, size, size, 3), np.uint8)
+    alpha, upper, lower = np.empty((3, count, size, size), np.uint8)
     landmarks = window.points(clip.landmarks)
-    drawn = 0
-    for drawn, (matte, colour) in enumerate(matting.cut_out(person, pictures, window), start=1):
-        t = drawn - 1
+    done = 0
+    for done, (matte, colour) in enumerate(matting.matte_frames(person, pictures, window), start=1):
+        t = done - 1
         pose = poses[t].double().numpy()
-        region = head_region(drawing.head, landmarks[t], pose, intrinsics, size)
-        matte = matte * region * bare_neck(colour, region, landmarks[t], intrinsics[1, 1] / pose[2, 3])
+        region = head_region(settings.head, landmarks[t], pose, intrinsics, size)
+        matte = matte * region * neck_skin_mask(colour, region, landmarks[t], intrinsics[1, 1] / pose[2, 3])
         alpha[t] = _to_byte(matte)
         balanced = (colour * clip.gain).clip(0, 1)
         images[t] = _to_byte(matte[..., None] * balanced + 1 - matte[..., None])
-        upper[t], lower[t] = map(_to_byte, face_masks(drawing.head, pose, intrinsics, size))
-    if drawn != count:
+        upper[t], lower[t] = map(_to_byte, face_masks(settings.head, pose, intrinsics, size))
+    if done != count:
         raise UserError(f"{clip.video.path.name} could not be read to its end; the file is damaged.")
 
     samples = sound[clip.start * SAMPLES_PER_FRAME : (clip.start + count) * SAMPLES_PER_FRAME]
     samples = np.pad(samples, (0, count * SAMPLES_PER_FRAME - len(samples)))  # never shorten the pictures to the sound
-    features = extract_features(samples, info.feature_kind, weights=drawing.feature_weights)
-    _write_sound(drawing.out / "audio" / f"{clip.name}.wav", samples)
+    features = extract_features(samples, info.feature_kind, weights=settings.feature_weights)
+    _write_sound(settings.out / "audio" / f"{clip.name}.wav", samples)
     blink = eye_blink(clip.scores, info.expression_names)
     blink = ((blink - info.blink_open) / (info.blink_closed - info.blink_open)).clip(0, 1)
     write_clip(
-        drawing.out,
+        settings.out,
         clip.name,
         {
             "images": torch.from_numpy(images),
@@ -232,4 +242,5 @@ def _write_sound(path: Path, samples: np.ndarray) -> None:
 
 
 def eye_blink(scores: np.ndarray, names: list[str]) -> np.ndarray:
+    """Mean eyeBlink score [T] of both eyes in 0..1; scores [T,52] in the order of `names`."""
     return scores[:, [names.index("eyeBlinkLeft"), names.index("eyeBlinkRight")]].mean(1)

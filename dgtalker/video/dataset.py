@@ -88,6 +88,7 @@ class Clip:
 
     @property
     def name(self) -> str:
+        """File stem of the clip."""
         return self.info.name
 
     def __len__(self) -> int:
@@ -137,6 +138,7 @@ class Dataset:
 
     @property
     def names(self) -> list[str]:
+        """Names of the clips."""
         return list(self._infos)
 
     @property
@@ -146,10 +148,12 @@ class Dataset:
 
     @property
     def feature_kind(self) -> str:
+        """Kind of audio features, see FEATURE_KINDS."""
         return self.info.feature_kind
 
     @property
     def size(self) -> int:
+        """Side of the crops, pixels."""
         return self.info.size
 
     @cached_property
@@ -219,7 +223,7 @@ def write_clip(folder: Path, name: str, tensors: dict[str, torch.Tensor], key: s
     temporary.replace(target)
 
 
-def clip_key(folder: Path, name: str) -> str | None:
+def read_clip_key(folder: Path, name: str) -> str | None:
     """The key a clip was written with, None if there is no readable clip of that name."""
     try:
         with safe_open(folder / "clips" / f"{name}.safetensors", framework="pt") as file:

@@ -1,7 +1,7 @@
 """Face landmarks, ARKit scores and head transforms from MediaPipe's Face Landmarker.
 
 MediaPipe's package says that its Tasks send metrics about performance and utilisation to Google, and offers no
-switch. Nothing of ours needs the network here, so `block_metrics` routes that upload to a closed local port.
+switch. Reading faces needs no network, so `block_mediapipe_usage_reports` routes that upload to a closed local port.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ SCORE_NAMES = (
 
 
 def find_model(name: str, given: str | Path | None = None) -> Path:
-    """Path of a MediaPipe model file: `given`, $DGTALKER_MODELS, ~/.cache/dgtalker, the Hugging Face cache, or
-    `models` in the folder of find_material.
+    """Path of a MediaPipe model file.
 
+    Looked for in `given`, $DGTALKER_MODELS, ~/.cache/dgtalker, the Hugging Face cache, and `models` of find_asset.
     Raises UserError with the download address if the file is nowhere.
     """
     if given is not None:
@@ -82,7 +82,7 @@ def find_model(name: str, given: str | Path | None = None) -> Path:
     raise UserError(f"The model file {name} was not found; download it from {_URLS[name]} and pass its path.")
 
 
-def block_metrics() -> None:
+def block_mediapipe_usage_reports() -> None:
     """Route HTTPS of this process to a closed local port. For worker processes that do nothing but MediaPipe."""
     for variable in ("https_proxy", "HTTPS_PROXY", "ALL_PROXY"):
         os.environ[variable] = "http://127.0.0.1:9"
@@ -102,7 +102,7 @@ def import_mediapipe():
 class Landmarker:
     """Face Landmarker for single pictures; use it as a context manager (it must be closed before the interpreter ends).
 
-    Every picture is looked at afresh (MediaPipe's IMAGE mode): its VIDEO mode filters over time and lags behind.
+    Every picture is detected on its own (MediaPipe's IMAGE mode): its VIDEO mode filters over time and lags behind.
     """
 
     def __init__(self, model: str | Path | None = None, max_faces: int = 2):
@@ -121,7 +121,7 @@ class Landmarker:
             )
         except (RuntimeError, ValueError) as error:
             raise UserError(f"{path} is not a usable Face Landmarker model; download it again.") from error
-        self._mp = mp
+        self._mp, self._closed = mp, False
 
     def __enter__(self) -> Landmarker:
         return self
@@ -131,9 +131,9 @@ class Landmarker:
 
     def close(self) -> None:
         """Free the model; MediaPipe raises at interpreter exit otherwise."""
-        if self._task is not None:
+        if not self._closed:
+            self._closed = True
             self._task.close()
-            self._task = None
 
     def detect(self, picture: np.ndarray) -> list[Face]:
         """Faces in an RGB picture uint8 [H,W,3], largest first."""

@@ -103,7 +103,7 @@ def head_region(
     return cv2.GaussianBlur(mask, (0, 0), 1.5 * size / 256).astype(np.float32) / 255
 
 
-def bare_neck(picture: np.ndarray, region: np.ndarray, landmarks: np.ndarray, per_dm: float) -> np.ndarray:
+def neck_skin_mask(picture: np.ndarray, region: np.ndarray, landmarks: np.ndarray, per_dm: float) -> np.ndarray:
     """Soft mask float32 [S,S] without what is not skin below the jaw, such as a collar in front of the neck.
 
     Skin is what looks like the middle of this very neck: near in colour, whatever its shading, and not much darker.

@@ -18,7 +18,7 @@ from dgtalker.video.landmarks import SEGMENTER, find_model, import_mediapipe
 
 
 @dataclass(frozen=True)
-class Window:
+class CropWindow:
     """A square part of the source picture that becomes a crop of `size` pixels."""
 
     left: float  # source pixels
@@ -35,10 +35,10 @@ class Window:
         """Source pixel coordinates [...,2] to crop pixels."""
         return (xy - np.array([self.left, self.top], xy.dtype)) * xy.dtype.type(self.scale)
 
-    def enlarged(self, factor: float, size: int) -> Window:
+    def enlarged(self, factor: float, size: int) -> CropWindow:
         """The window with the same centre, `factor` times as large, at another resolution."""
         grow = 0.5 * (factor - 1) * self.side
-        return Window(self.left - grow, self.top - grow, factor * self.side, size)
+        return CropWindow(self.left - grow, self.top - grow, factor * self.side, size)
 
     def crop(self, picture: np.ndarray) -> np.ndarray:
         """Resample source picture uint8 [H,W,3] to the window, float32 [size,size,3] in 0..1; edges are repeated."""
@@ -94,7 +94,7 @@ class Segmenter:
 CONTEXT = 1.35  # the segmenter looks at a larger window: it knows people by their shoulders
 
 
-def rough_matte(segmenter: Segmenter, picture: np.ndarray, window: Window) -> np.ndarray:
+def coarse_matte(segmenter: Segmenter, picture: np.ndarray, window: CropWindow) -> np.ndarray:
     """Segmenter's probability of a person in the window, float32 [size,size]; source picture uint8 [H,W,3]."""
     import cv2
 
@@ -109,7 +109,7 @@ def rough_matte(segmenter: Segmenter, picture: np.ndarray, window: Window) -> np
     return matte * window.inside(*picture.shape[:2])
 
 
-def refine(picture: np.ndarray, rough: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def refine_matte(picture: np.ndarray, rough: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Alpha [S,S] and foreground colour [S,S,3] from a crop [S,S,3] and its rough matte [S,S], all float32 in 0..1."""
     import cv2
 
@@ -119,8 +119,8 @@ def refine(picture: np.ndarray, rough: np.ndarray) -> tuple[np.ndarray, np.ndarr
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * band + 1, 2 * band + 1))
     person = cv2.erode((rough > 0.9).astype(np.uint8), kernel).astype(np.float32)
     background = cv2.erode((rough < 0.1).astype(np.uint8), kernel).astype(np.float32)
-    front = _spread(picture, person, 4 * unit)
-    back = _spread(picture, background, 6 * unit)
+    front = _extrapolate_colors(picture, person, 4 * unit)
+    back = _extrapolate_colors(picture, background, 6 * unit)
     axis = front - back
     contrast = (axis**2).sum(-1)
     colour = ((picture - back) * axis).sum(-1) / (contrast + 1e-6)
@@ -136,8 +136,8 @@ def refine(picture: np.ndarray, rough: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return alpha, (edge * front + (1 - edge) * pure.clip(0, 1)).clip(0, 1)
 
 
-def cut_out(
-    segmenter: Segmenter, pictures: Iterable[np.ndarray], window: Window
+def matte_frames(
+    segmenter: Segmenter, pictures: Iterable[np.ndarray], window: CropWindow
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Alpha [S,S] and foreground colour [S,S,3] of the window in consecutive source pictures uint8 [H,W,3].
 
@@ -147,7 +147,7 @@ def cut_out(
     def matted() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         for picture in pictures:
             crop = window.crop(picture).clip(0, 1)
-            yield crop, *refine(crop, rough_matte(segmenter, picture, window))
+            yield crop, *refine_matte(crop, coarse_matte(segmenter, picture, window))
 
     frames = matted()
     before, now = None, next(frames, None)
@@ -162,7 +162,7 @@ def cut_out(
         before, now = now, after
 
 
-def _spread(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
+def _extrapolate_colors(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
     """Colours of the masked pixels spread over the picture: nearby ones first, wider blurs where there are none."""
     import cv2
 

@@ -4,7 +4,7 @@ analyse  every video: faces, landmarks, scores, cuts                     (worker
 split    into clips: one face, large enough, no cut inside
 track    one identity shape and focal length, then camera and expression per frame
 balance  one white balance for all clips                                 (worker processes)
-draw     head crops on white, masks, audio features                      (worker processes, finished clips are kept)
+crop     heads on white, masks, audio features                           (worker processes, finished clips are kept)
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import numpy as np
 import torch
 
 from dgtalker.errors import UserError
-from dgtalker.video.clips import ClipWork, PreprocessConfig, Video, analyse_all, split_all
-from dgtalker.video.crops import Drawing, draw_all, eye_blink, is_drawn, key_of, window_side
+from dgtalker.video.clips import PreprocessConfig, TrackedClip, UntrackedClip, Video, analyse_videos, split_into_clips
+from dgtalker.video.crops import CropSettings, choose_crop_side, clip_digest, crop_clips, eye_blink, has_current_clip
 from dgtalker.video.dataset import Dataset, DatasetInfo, read_info, write_info
 from dgtalker.video.landmarks import FACE_LANDMARKER, SCORE_NAMES, SEGMENTER, find_model
 from dgtalker.video.masks import HeadGeometry
 from dgtalker.video.source import list_videos, probe_video
-from dgtalker.video.tracking import Identity, LandmarkModel, Track, Tracker
-from dgtalker.video.white_balance import clip_colors, gains
-from dgtalker.video.workers import Counter, Pool, PreprocessStopped, Problems, Progress
+from dgtalker.video.tracking import IdentityFit, LandmarkModel, Track, Tracker
+from dgtalker.video.white_balance import clip_skin_colors, white_balance_gains
+from dgtalker.video.worker_pool import InputProblems, PreprocessStopped, Progress, ProgressCounter, WorkerPool
 
 __all__ = ["PreprocessConfig", "PreprocessStopped", "preprocess"]
 
@@ -73,31 +73,31 @@ def preprocess(
     except OSError as error:
         raise UserError(f"The folder {out} cannot be made ({error.strerror}); choose another one.") from error
 
-    usable, problems = [], Problems()
+    usable, problems = [], InputProblems()
     for video in videos:
         with problems:
             usable.append(Video(video, probe_video(video)))
-    problems.give_up_unless(usable)
-    counter = Counter(progress, sum(v.frames for v in usable))
-    with Pool(config.workers, cancelled) as pool:
-        analyses = analyse_all(usable, out / "cache", landmarker, pool, counter, problems)
-        clips = split_all(analyses, config, problems)
-        problems.give_up_unless(clips)
+    problems.warn_or_raise(usable)
+    counter = ProgressCounter(progress, sum(v.frames for v in usable))
+    with WorkerPool(config.workers, cancelled) as pool:
+        analyses = analyse_videos(usable, out / "cache", landmarker, pool, counter, problems)
+        clips = split_into_clips(analyses, config, problems)
+        problems.warn_or_raise(clips)
 
-        basis = _basis(config, template, reference, clips)
-        if _finished(out, clips, basis):
+        inputs_digest = _inputs_digest(config, template, reference, clips)
+        if _is_complete(out, clips, inputs_digest):
             counter.add(counter.total, "kept all clips")
             return Dataset.open(out)
-        identity = _identity(reference, template, clips)
-        clips = _track_all(clips, template, identity, counter, cancelled)
+        identity = _fit_identity(reference, template, clips)
+        tracked = _track_clips(clips, template, identity, counter, cancelled)
         head = HeadGeometry.from_template(template, identity.shape)
-        window = reference.window if reference else window_side(clips, head, identity, segmenter, pool)
+        window = reference.window if reference else choose_crop_side(tracked, head, identity, segmenter, pool)
         names = list(template.expression_names)
-        colors = clip_colors(clips, pool)
-        skin = reference.skin if reference else _usual_color(colors)
-        balance = gains(colors, skin).tolist()
-        clips = [replace(clip, gain=tuple(gain)) for clip, gain in zip(clips, balance, strict=True)]
-        blink = (reference.blink_open, reference.blink_closed) if reference else _blink_scale(clips, names)
+        colors = clip_skin_colors(tracked, pool)
+        skin = reference.skin if reference else _median_color(colors)
+        balance = white_balance_gains(colors, skin).tolist()
+        tracked = [replace(clip, gain=tuple(gain)) for clip, gain in zip(tracked, balance, strict=True)]
+        blink = (reference.blink_open, reference.blink_closed) if reference else _blink_scale(tracked, names)
         info = DatasetInfo(
             feature_kind=config.feature_kind,
             shape=[round(float(v), 5) for v in identity.shape],
@@ -110,14 +110,16 @@ def preprocess(
             blink_closed=blink[1],
             skin=skin,
         )
-        drawing = Drawing(out, info, head, segmenter, feature_weights, basis)
-        infos = draw_all(clips, drawing, pool, counter, problems)
-    problems.give_up_unless(infos)
+        settings = CropSettings(out, info, head, segmenter, feature_weights, inputs_digest)
+        infos = crop_clips(tracked, settings, pool, counter, problems)
+    problems.warn_or_raise(infos)
     write_info(out, replace(info, clips=infos))
     return Dataset.open(out)
 
 
-def _basis(config: PreprocessConfig, template, reference: DatasetInfo | None, clips: list[ClipWork]) -> str:
+def _inputs_digest(
+    config: PreprocessConfig, template, reference: DatasetInfo | None, clips: list[UntrackedClip]
+) -> str:
     """Digest of what all clips of a data set depend on: settings, template, and the clips that gave the shape."""
     digest = hashlib.sha256(f"{config.size} {config.feature_kind}".encode())
     for tensor in (template.vertices, template.shape_basis, template.expression_basis, template.landmark_bary):
@@ -129,20 +131,22 @@ def _basis(config: PreprocessConfig, template, reference: DatasetInfo | None, cl
     return digest.hexdigest()
 
 
-def _finished(out: Path, clips: list[ClipWork], basis: str) -> bool:
+def _is_complete(out: Path, clips: list[UntrackedClip], inputs_digest: str) -> bool:
     """Whether `out` already is the data set of exactly these clips."""
     try:
         names = [c.name for c in read_info(out).clips]
     except UserError:
         return False
-    return names == [c.name for c in clips] and all(is_drawn(out, c, key_of(basis, c)) for c in clips)
+    return names == [c.name for c in clips] and all(
+        has_current_clip(out, c, clip_digest(inputs_digest, c)) for c in clips
+    )
 
 
-def _identity(reference: DatasetInfo | None, template, clips: list[ClipWork]) -> Identity:
+def _fit_identity(reference: DatasetInfo | None, template, clips: list[UntrackedClip]) -> IdentityFit:
     if reference is not None:
         if len(reference.shape) != len(template.shape_basis) or not reference.landmark_offsets:
             raise UserError("The data set to follow was made with another head template; preprocess it again.")
-        return Identity(torch.tensor(reference.shape), torch.tensor(reference.landmark_offsets), reference.focal)
+        return IdentityFit(torch.tensor(reference.shape), torch.tensor(reference.landmark_offsets), reference.focal)
     landmarks = torch.from_numpy(np.concatenate([c.landmarks for c in clips]))
     scores = torch.from_numpy(np.concatenate([_template_order(c.scores, template) for c in clips]))
     sizes = torch.cat([torch.tensor([[c.video.info.width, c.video.info.height]]).expand(len(c), 2) for c in clips])
@@ -153,12 +157,12 @@ def _template_order(scores: np.ndarray, template) -> np.ndarray:
     return scores[:, [SCORE_NAMES.index(name) for name in template.expression_names]]
 
 
-def _track_all(
-    clips: list[ClipWork], template, identity: Identity, counter: Counter, cancelled: Callable[[], bool]
-) -> list[ClipWork]:
+def _track_clips(
+    clips: list[UntrackedClip], template, identity: IdentityFit, counter: ProgressCounter, cancelled: Callable[[], bool]
+) -> list[TrackedClip]:
     tracker = Tracker(LandmarkModel.from_template(template))
     tracked = []
-    groups: dict[tuple[Path, int], list[ClipWork]] = {}
+    groups: dict[tuple[Path, int], list[UntrackedClip]] = {}
     for clip in clips:
         groups.setdefault((clip.video.path, clip.run), []).append(clip)
     for group in groups.values():
@@ -172,19 +176,20 @@ def _track_all(
         start = 0
         for clip in group:
             part = Track(*(getattr(track, f)[start : start + len(clip)] for f in Track.__dataclass_fields__))
-            tracked.append(replace(clip, scores=scores[start : start + len(clip)], track=part))
+            own_scores = scores[start : start + len(clip)]
+            tracked.append(TrackedClip(clip.name, clip.video, clip.run, clip.start, clip.landmarks, own_scores, part))
             start += len(clip)
         counter.add(0, f"tracking: {group[0].name}")
     return tracked
 
 
-def _usual_color(colors: np.ndarray) -> list[float]:
+def _median_color(colors: np.ndarray) -> list[float]:
     """Median over the clips, as dataset.json keeps it; empty if none could be measured."""
     known = colors[np.isfinite(colors).all(1)]
     return [round(float(value), 4) for value in np.median(known, axis=0)] if len(known) else []
 
 
-def _blink_scale(clips: list[ClipWork], names: list[str]) -> tuple[float, float]:
+def _blink_scale(clips: list[TrackedClip], names: list[str]) -> tuple[float, float]:
     """Scores that count as open and closed: the usual open eye, and the most closed moments."""
     values = np.concatenate([eye_blink(c.scores, names) for c in clips])
     opened = float(np.percentile(values, 30))

@@ -96,7 +96,7 @@ def _rigidity(mean: Tensor, expression_basis: Tensor, weights: Tensor) -> Tensor
 
 
 @dataclass(frozen=True)
-class Identity:
+class IdentityFit:
     """What is the same in all frames of a person."""
 
     shape: Tensor  # [Ks]
@@ -163,7 +163,7 @@ class Tracker:
     def __init__(self, model: LandmarkModel, config: TrackingConfig = TrackingConfig()):
         self.model, self.config = model, config
 
-    def fit_identity(self, landmarks: Tensor, scores: Tensor, sizes: Tensor) -> Identity:
+    def fit_identity(self, landmarks: Tensor, scores: Tensor, sizes: Tensor) -> IdentityFit:
         """Shape, landmark offsets and focal length of one person.
 
         landmarks [T,L,2] pixels of the source; scores [T,E]; sizes [T,2] width and height of the source pictures.
@@ -175,7 +175,7 @@ class Tracker:
         offsets = torch.zeros_like(self.model.mean)
         focal = 3.75
         for steps in (2, 2, self.config.shape_steps):  # the head's distance decides on the focal length, and vice versa
-            frames = self._start(landmarks, scores, sizes, Identity(shape, offsets, focal))
+            frames = self._initialise(landmarks, scores, sizes, IdentityFit(shape, offsets, focal))
             for _ in range(steps):
                 frames, shape = self._shape_step(frames, shape, offsets)
             focal *= DISTANCE / float(frames.translation[:, 2].median())
@@ -183,14 +183,14 @@ class Tracker:
             offsets = self._offsets(frames, shape)
             for _ in range(2):
                 frames, shape = self._shape_step(frames, shape, offsets)
-        return Identity(shape, offsets, focal)
+        return IdentityFit(shape, offsets, focal)
 
     def track(
         self,
         landmarks: Tensor,
         scores: Tensor,
         size: tuple[int, int],
-        identity: Identity,
+        identity: IdentityFit,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Track:
         """Camera and expression of the frames of one shot, with the identity fixed.
@@ -198,7 +198,7 @@ class Tracker:
         landmarks [T,L,2] pixels of the source; scores [T,E]; size (width, height) of the source pictures.
         """
         sizes = torch.tensor(size, dtype=torch.float32).expand(len(landmarks), 2)
-        everything = self._start(landmarks, scores, sizes, identity)
+        everything = self._initialise(landmarks, scores, sizes, identity)
         geometry = self._geometry(identity.shape, identity.offsets)
 
         def solve(frames: _Frames, steps: int, fixed_camera: bool) -> _Frames:
@@ -224,7 +224,7 @@ class Tracker:
         residual = self._project(frames, geometry)[0] - frames.observed
         return Track(frames.rotation, frames.translation, frames.expression, residual.norm(dim=-1).mean(-1))
 
-    def _start(self, landmarks: Tensor, scores: Tensor, sizes: Tensor, identity: Identity) -> _Frames:
+    def _initialise(self, landmarks: Tensor, scores: Tensor, sizes: Tensor, identity: IdentityFit) -> _Frames:
         """Initial cameras from a scaled orthographic fit (Procrustes in the picture plane plus depth from scale)."""
         focal = identity.focal * sizes[:, 1]
         observed = landmarks - 0.5 * sizes[:, None]
@@ -243,8 +243,11 @@ class Tracker:
         return self.model.mean + torch.einsum("k,klc->lc", shape, self.model.shape_basis) + offsets
 
     def _project(self, frames: _Frames, geometry: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels [T,L,2] relative to the principal point, their derivative by camera coordinates [T,L,2,3] and
-        the rotated points [T,L,3]."""
+        """Projected landmarks of the current estimate.
+
+        Returns pixels [T,L,2] relative to the principal point, their derivative by camera coordinates [T,L,2,3] and the
+        rotated points [T,L,3].
+        """
         points = geometry + torch.einsum("te,elc->tlc", frames.expression, self.model.expression_basis)
         rotated = torch.einsum("tij,tlj->tli", frames.rotation, points)
         camera = rotated + frames.translation[:, None]
@@ -255,9 +258,14 @@ class Tracker:
         jacobian[..., :2, 2] = -pixels * inverse[..., None]
         return pixels, jacobian, rotated
 
-    def _system(self, frames: _Frames, geometry: Tensor, fixed_camera: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Weighted residual [T,2L], its Jacobian [T,2L,P] by the frame's unknowns (expression, then rotation and
-        translation), the weights [T,L] and the derivative of the weighted pixels by world points [T,L,2,3]."""
+    def _linearise(
+        self, frames: _Frames, geometry: Tensor, fixed_camera: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weighted least-squares problem at the current estimate.
+
+        Returns the residual [T,2L], its Jacobian [T,2L,P] by the frame's unknowns (expression, then rotation and
+        translation), the weights [T,L] and the derivative of the weighted pixels by world points [T,L,2,3].
+        """
         pixels, by_camera, rotated = self._project(frames, geometry)
         residual = pixels - frames.observed
         facing = -torch.einsum("tij,lj->tli", frames.rotation, self.model.normals)[..., 2]
@@ -272,7 +280,7 @@ class Tracker:
             columns += [by_camera @ -_cross_matrix(rotated), by_camera]
         return (residual * weights[..., None]).flatten(1), torch.cat(columns, -1).flatten(1, 2), weights, by_world
 
-    def _normal(self, frames: _Frames, residual: Tensor, jacobian: Tensor) -> tuple[Tensor, Tensor]:
+    def _normal_equations(self, frames: _Frames, residual: Tensor, jacobian: Tensor) -> tuple[Tensor, Tensor]:
         """Normal equations of the frames with the score prior: [T,P,P], [T,P]."""
         # Landmarks are correlated; counting each as independent would drown the prior.
         count = 0.2
@@ -285,7 +293,7 @@ class Tracker:
         matrix.diagonal(dim1=1, dim2=2)[:] *= 1 + 1e-5
         return matrix, vector
 
-    def _moved(self, frames: _Frames, step: Tensor) -> _Frames:
+    def _apply_step(self, frames: _Frames, step: Tensor) -> _Frames:
         units = frames.expression.shape[1]
         expression = (frames.expression + step[:, :units]).clamp(-0.15, 1.3)
         if step.shape[1] == units:
@@ -295,10 +303,10 @@ class Tracker:
         return replace(frames, expression=expression, rotation=turn @ frames.rotation, translation=translation)
 
     def _frame_step(self, frames: _Frames, geometry: Tensor, fixed_camera: bool) -> _Frames:
-        residual, jacobian, _, _ = self._system(frames, geometry, fixed_camera)
-        matrix, vector = self._normal(frames, residual, jacobian)
+        residual, jacobian, _, _ = self._linearise(frames, geometry, fixed_camera)
+        matrix, vector = self._normal_equations(frames, residual, jacobian)
         step = torch.cholesky_solve(vector[..., None], torch.linalg.cholesky(matrix))[..., 0]
-        return self._moved(frames, step)
+        return self._apply_step(frames, step)
 
     def _camera_step(self, frames: _Frames, geometry: Tensor) -> _Frames:
         """Gauss-Newton step of the cameras alone, by the rigid landmarks."""
@@ -318,9 +326,9 @@ class Tracker:
 
     def _shape_step(self, frames: _Frames, shape: Tensor, offsets: Tensor) -> tuple[_Frames, Tensor]:
         """One joint Gauss-Newton step over the shape and all frames, by the Schur complement."""
-        residual, jacobian, _, by_world = self._system(frames, self._geometry(shape, offsets), False)
+        residual, jacobian, _, by_world = self._linearise(frames, self._geometry(shape, offsets), False)
         by_shape = torch.einsum("tlij,klj->tlik", by_world, self.model.shape_basis).flatten(1, 2)
-        matrix, vector = self._normal(frames, residual, jacobian)
+        matrix, vector = self._normal_equations(frames, residual, jacobian)
         count = 0.2
         cross = count * jacobian.transpose(1, 2) @ by_shape  # [T,P,K]
         shape_matrix = count * torch.einsum("tnk,tnj->kj", by_shape, by_shape)
@@ -334,12 +342,12 @@ class Tracker:
         shape_vector = shape_vector - torch.einsum("tpk,tp->k", cross, solved[..., -1]) - prior * shape
         change = torch.linalg.solve(shape_matrix, shape_vector)
         step = solved[..., -1] - torch.einsum("tpk,k->tp", solved[..., :-1], change)
-        return self._moved(frames, step), (shape + change).clamp(-4, 4)
+        return self._apply_step(frames, step), (shape + change).clamp(-4, 4)
 
     def _offsets(self, frames: _Frames, shape: Tensor) -> Tensor:
         """Where this person's landmarks sit relative to the template's correspondences: ridge regression [L,3]."""
         zero = torch.zeros_like(self.model.mean)
-        residual, _, _, by_world = self._system(frames, self._geometry(shape, zero), True)
+        residual, _, _, by_world = self._linearise(frames, self._geometry(shape, zero), True)
         residual = residual.reshape(*by_world.shape[:3])
         matrix = torch.einsum("tlij,tlik->ljk", by_world, by_world) / len(residual)
         vector = -torch.einsum("tlij,tli->lj", by_world, residual) / len(residual)

@@ -1,7 +1,7 @@
-"""True pictures of a filmed synthetic person from several sides, kept beside the film as NAME.views.safetensors.
+"""Ground truth of a synthetic person from several sides, kept beside its film as NAME.views.safetensors.
 
-A film shows its person from the front. What 3D is worth shows from aside, and the person cannot always be made again
-later: so a few moments are pictured from all sides while the film is made.
+A film shows its person from the front only, 3D is judged from the side, and the person cannot always be made again
+later. So a few frames are rendered from all sides while the film is made.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ YAWS = (-60.0, -45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0, 60.0)
 
 @dataclass(frozen=True)
 class TrueViews:
-    """Moments of a film from several sides: head on white, the neck cut, the head's world coordinates."""
+    """Frames of a film from several sides: head on white, the neck cut, the head's world coordinates."""
 
     pictures: np.ndarray  # [F, V, S, S, 3] uint8
     frames: np.ndarray  # [F] int64, of the film

@@ -9,7 +9,7 @@ import soundfile
 from fakes.held_out import fake_landmarks
 from fakes.speech import RATE, syllables
 
-from dgtalker.audio.phones import Phone
+from dgtalker.audio.phone_alignment import Phone
 from dgtalker.errors import UserError
 from dgtalker.evaluation import other_voices
 from dgtalker.evaluation.other_voices import (

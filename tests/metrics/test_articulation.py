@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dgtalker import metrics
-from dgtalker.audio.phones import Phone
+from dgtalker.audio.phone_alignment import Phone
 from dgtalker.metrics import articulation
 from dgtalker.metrics.articulation import MouthCurves, PhoneHits, count_closures, count_roundings
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from dgtalker.errors import UserError
-from dgtalker.video.clips import PreprocessConfig, find_runs
-from dgtalker.video.source import list_videos, probe
+from dgtalker.video.clips import PreprocessConfig, find_usable_runs
+from dgtalker.video.source import list_videos, probe_video
 
 
 def seen(frames=100, size=120.0):
@@ -18,7 +18,9 @@ def seen(frames=100, size=120.0):
 
 def runs(landmarks, second, thumbnails):
     messages = []
-    found = find_runs(landmarks, second, thumbnails, "a.mp4", PreprocessConfig(), lambda e: messages.append(str(e)))
+    found = find_usable_runs(
+        landmarks, second, thumbnails, "a.mp4", PreprocessConfig(), lambda e: messages.append(str(e))
+    )
     return found, messages
 
 
@@ -81,4 +83,4 @@ def test_bad_paths(tmp_path):
     (tmp_path / "a.mp4").write_text("not a video")
     assert list_videos(tmp_path) == [tmp_path / "a.mp4"]
     with pytest.raises(UserError, match="cannot be read as a video"):
-        probe(tmp_path / "a.mp4")
+        probe_video(tmp_path / "a.mp4")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dgtalker.errors import UserError
-from dgtalker.video.dataset import ClipInfo, Dataset, DatasetInfo, clip_key, write_clip, write_info
+from dgtalker.video.dataset import ClipInfo, Dataset, DatasetInfo, read_clip_key, write_clip, write_info
 
 
 def clip_tensors(frames=3, size=16, features=5):
@@ -27,7 +27,7 @@ def clip_tensors(frames=3, size=16, features=5):
 def test_round_trip(tmp_path):
     tensors = clip_tensors()
     write_clip(tmp_path, "a", tensors, key="of inputs")
-    assert clip_key(tmp_path, "a") == "of inputs" and clip_key(tmp_path, "b") is None
+    assert read_clip_key(tmp_path, "a") == "of inputs" and read_clip_key(tmp_path, "b") is None
     write_info(tmp_path, DatasetInfo("log-mel", [0.5, -1.0], [ClipInfo("a", 3, "a.mpg")], size=16))
     dataset = Dataset.open(tmp_path)
     assert len(dataset) == 1 and dataset.names == ["a"] and dataset.frames == 3 and dataset.feature_kind == "log-mel"

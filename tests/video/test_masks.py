@@ -4,7 +4,7 @@ import torch
 
 from dgtalker.camera import orbit_camera
 from dgtalker.head.template import TEMPLATE_PATH, HeadTemplate
-from dgtalker.video.masks import JAW, NOSE_BASE, HeadGeometry, bare_neck, face_masks, head_region, project
+from dgtalker.video.masks import JAW, NOSE_BASE, HeadGeometry, face_masks, head_region, neck_skin_mask, project
 
 pytestmark = pytest.mark.skipif(not TEMPLATE_PATH.is_file(), reason="the packaged head template is absent")
 
@@ -59,7 +59,7 @@ def test_collar_goes_and_skin_stays(head):
     picture = np.float32([0.75, 0.55, 0.45]) * shading * np.ones((256, 1, 1)) + rng.normal(0, 0.01, (256, 256, 3))
     middle, chin = (int(v) for v in landmarks[152])
     picture[chin + 12 :, : middle - 22] = [0.2, 0.25, 0.35]  # denim
-    keep = bare_neck(picture.clip(0, 1).astype(np.float32), region, landmarks, 80.0)
+    keep = neck_skin_mask(picture.clip(0, 1).astype(np.float32), region, landmarks, 80.0)
     assert keep[chin + 18 : chin + 30, middle - 40 : middle - 27].max() < 0.1
     assert keep[chin + 18 : chin + 30, middle - 12 : middle + 25].min() > 0.9
     assert keep[: chin - 20, middle - 30 : middle + 30].min() > 0.98

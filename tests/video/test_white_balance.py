@@ -5,25 +5,25 @@ import subprocess
 import numpy as np
 
 from dgtalker.video.preprocess import PreprocessConfig, preprocess
-from dgtalker.video.white_balance import PATCHES, gains, patch_color
+from dgtalker.video.white_balance import SKIN_PATCHES, skin_patch_color, white_balance_gains
 
 
 def test_color_is_read_off_the_patches_alone():
     landmarks = np.full((478, 2), -9.0)
     corners = [np.array([[x, y], [x + 9, y], [x + 9, y + 9], [x, y + 9], [x, y + 4]]) for x, y in ((5, 5), (40, 40))]
-    for patch, place in zip(PATCHES, [*corners, corners[0][:4]], strict=True):
+    for patch, place in zip(SKIN_PATCHES, [*corners, corners[0][:4]], strict=True):
         landmarks[list(patch)] = place
     frame = np.zeros((64, 64, 3), np.uint8)
     frame[5:15, 5:15] = frame[40:50, 40:50] = (200, 100, 50)
-    assert np.allclose(patch_color(frame, landmarks) * 255, (200, 100, 50))
+    assert np.allclose(skin_patch_color(frame, landmarks) * 255, (200, 100, 50))
 
 
 def test_gains_reach_the_wanted_color_and_leave_the_unknown_alone():
     colors = np.array([[0.5, 0.4, 0.2], [np.nan] * 3, [0.01, 0.4, 0.4]])
-    found = gains(colors, [0.6, 0.4, 0.3])
+    found = white_balance_gains(colors, [0.6, 0.4, 0.3])
     assert np.allclose(colors[0] * found[0], [0.6, 0.4, 0.3])
     assert (found[1] == 1).all() and found[2, 0] == 2.0  # never more than a camera's setting could be
-    assert (gains(colors, []) == 1).all()
+    assert (white_balance_gains(colors, []) == 1).all()
 
 
 def test_a_tinted_clip_comes_out_like_the_others(grid_clip, face_landmarker, tmp_path):

@@ -21,7 +21,7 @@ from dgtalker.people.assets import PersonAssets
 from dgtalker.people.capture import PersonRenderer
 from dgtalker.people.person import sample_person
 from dgtalker.people.rays import cast_rays
-from dgtalker.video.landmarks import Landmarker, block_metrics
+from dgtalker.video.landmarks import Landmarker, block_mediapipe_usage_reports
 
 YAWS = (0, -40, -25, -10, 10, 25, 40)
 SIZE = 512
@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=8)
     parser.add_argument("--template", type=Path, default=TEMPLATE_PATH, help="changed in place")
     args = parser.parse_args()
-    block_metrics()
+    block_mediapipe_usage_reports()
     assets = PersonAssets(args.makehuman, HeadTemplate.load(args.template))
     points, figures = find_landmarks(assets, args.landmarker, args.people)
     index, bary = attach_to_surface(assets.template, points)

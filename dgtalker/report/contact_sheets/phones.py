@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dgtalker import metrics
-from dgtalker.audio.phones import CLOSED, ROUNDED, Phone
+from dgtalker.audio.phone_alignment import LIP_CLOSING_PHONES, LIP_ROUNDING_PHONES, Phone
 from dgtalker.media.clock import FPS
 from dgtalker.metrics.articulation import mouth_from_landmarks
 from dgtalker.report.contact_sheets.grid import stack_rows
@@ -35,7 +35,7 @@ def write_phone_sheet(path: Path, phones: Sequence[Phone], made: Film, real: Fil
     draw = ImageDraw.Draw(sheet)
     times = [time for phone in phones for time in (phone.start, phone.middle)]
     for i, phone in enumerate(phones):
-        kind = "closed" if phone.label in CLOSED else "rounded" if phone.label in ROUNDED else "other"
+        kind = "closed" if phone.label in LIP_CLOSING_PHONES else "rounded" if phone.label in LIP_ROUNDING_PHONES else "other"
         left = 2 * CELL * i
         draw.rectangle((left, 0, left + 2 * CELL - 2, HEAD - 2), fill=_TINTS[kind])
         draw.rectangle((left, top, left + 2 * CELL - 2, top + PLOT), fill=_TINTS[kind])
@@ -58,7 +58,7 @@ def write_phone_sheet(path: Path, phones: Sequence[Phone], made: Film, real: Fil
 
 def phone_strip(title: str, phones: Sequence[Phone], made: Film, real: Film | None = None) -> Strip:
     """A strip for the page: STRIP_PHONES phones around the first closed one, each where it begins and in its middle."""
-    closes = next((i for i, phone in enumerate(phones) if phone.label in CLOSED), 0)
+    closes = next((i for i, phone in enumerate(phones) if phone.label in LIP_CLOSING_PHONES), 0)
     first = max(0, min(closes - STRIP_PHONES // 2, len(phones) - STRIP_PHONES))
     phones = phones[first : first + STRIP_PHONES]
     times = [time for phone in phones for time in (phone.start, phone.middle)]

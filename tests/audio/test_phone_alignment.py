@@ -6,14 +6,14 @@ import sys
 import numpy as np
 import pytest
 
-from dgtalker.audio import phones as module
-from dgtalker.audio.phones import (
-    CLOSED,
+from dgtalker.audio import phone_alignment as module
+from dgtalker.audio.phone_alignment import (
+    LIP_CLOSING_PHONES,
     align_phones,
+    align_recording,
     decode_phones,
     find_transcripts,
     grid_transcript,
-    recording_phones,
 )
 from dgtalker.errors import UserError
 from dgtalker.media.audio import load_audio
@@ -64,22 +64,22 @@ def test_the_answer_does_not_depend_on_what_was_heard_before(clip):
 
 def test_phones_are_guessed_without_a_transcript(clip):
     samples = load_audio(clip)
-    lips = [p for p in align_phones(samples, grid_transcript(clip.stem)) if p.label in CLOSED]
-    guessed = [p for p in decode_phones(samples) if p.label in CLOSED]
+    lips = [p for p in align_phones(samples, grid_transcript(clip.stem)) if p.label in LIP_CLOSING_PHONES]
+    guessed = [p for p in decode_phones(samples) if p.label in LIP_CLOSING_PHONES]
     assert any(abs(a.middle - b.middle) < 0.08 for a in lips for b in guessed)
 
 
 def test_timings_are_kept_and_a_damaged_record_is_made_again(clip, tmp_path, monkeypatch):
     text = grid_transcript(clip.stem)
-    first = recording_phones(clip, text, tmp_path)
+    first = align_recording(clip, text, tmp_path)
     (kept,) = tmp_path.iterdir()
     assert json.loads(kept.read_text())["text"] == text
     with monkeypatch.context() as patch:
         patch.setattr(module, "align_phones", lambda *_: pytest.fail("aligned again"))
-        assert recording_phones(clip, text, tmp_path) == first
+        assert align_recording(clip, text, tmp_path) == first
     kept.write_text("{")
-    assert recording_phones(clip, text, tmp_path) == first
-    recording_phones(clip, "bin red", tmp_path)  # another text is another record
+    assert align_recording(clip, text, tmp_path) == first
+    align_recording(clip, "bin red", tmp_path)  # another text is another record
     assert len(list(tmp_path.iterdir())) == 2
 
 

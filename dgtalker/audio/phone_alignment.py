@@ -1,4 +1,4 @@
-"""Which sound is spoken when: phone timings of a recording, for figures about lips. Needs PyPI pocketsphinx.
+"""When each phone (speech sound) is spoken in a recording, for figures about lips. Needs PyPI pocketsphinx.
 
 With a transcript (English), pocketsphinx aligns its words and then their phones to the sound. Without one it can guess
 phones (`decode_phones`), with many errors: that is for looking, not for figures.
@@ -23,11 +23,11 @@ from dgtalker.media.audio import load_audio
 from dgtalker.media.clock import SAMPLE_RATE
 
 ALGORITHM = 1  # raise it when the same recording would give other timings
-CLOSED = frozenset(("P", "B", "M"))  # the lips meet, in every accent and every context
+LIP_CLOSING_PHONES = frozenset(("P", "B", "M"))  # the lips meet, in every accent and every context
 # The sounds /u o w/ that are made by rounding the lips, the lax /u/ of "good" included. Left out: OY and AW, of which
 # one half is rounded and the other spread; AO, unrounded by many Americans; ER and R, SH, CH, JH, rounded by some
 # talkers only.
-ROUNDED = frozenset(("UW", "UH", "OW", "W"))
+LIP_ROUNDING_PHONES = frozenset(("UW", "UH", "OW", "W"))
 _FRAMES_PER_SECOND = 100  # of pocketsphinx
 # A phone's score is the sum over its frames of ln(likelihood over that of the frame's best sound), in steps of
 # 2^10 ln(1.0001).
@@ -57,6 +57,7 @@ class Phone(NamedTuple):
 
     @property
     def middle(self) -> float:
+        """Time half-way through the phone, seconds."""
         return (self.start + self.end) / 2
 
 
@@ -73,20 +74,20 @@ def align_phones(samples: np.ndarray, text: str) -> list[Phone]:
 
     Raises UserError if pocketsphinx is missing, a word is not in its dictionary or the words are not those spoken.
     """
-    words = _words(text)
+    words = _split_words(text)
     decoder = _decoder()
     unknown = [word for word in words if decoder.lookup_word(word) is None]
     if not words or unknown:
         what = f"'{unknown[0]}' is not in the pronouncing dictionary" if unknown else "it holds no words"
         raise UserError(f"The transcript cannot be aligned: {what}.")
-    raw = _raw(samples)
+    raw = _pcm_bytes(samples)
     try:
         decoder.set_align_text(" ".join(words))
-        _process(decoder, raw)
+        _run_decoder(decoder, raw)
         if decoder.hyp() is None:
             raise RuntimeError("no path through the words")
         decoder.set_alignment()  # a second pass: words -> phones
-        _process(decoder, raw)
+        _run_decoder(decoder, raw)
         entries = [(word.name, list(word)) for word in decoder.get_alignment()]
     except RuntimeError as error:
         raise UserError("The transcript cannot be aligned: the recording does not seem to hold these words.") from error
@@ -99,7 +100,9 @@ def align_phones(samples: np.ndarray, text: str) -> list[Phone]:
                 count = min(count, _LONGEST_STOP)
                 start += entry.duration - count
             if entry.name not in _NO_SOUND:
-                found.append(_phone(entry.name, start, count, entry.score / max(entry.duration, 1), limit, spelling))
+                found.append(
+                    _make_phone(entry.name, start, count, entry.score / max(entry.duration, 1), limit, spelling)
+                )
             before = entry.name
     return found
 
@@ -107,16 +110,16 @@ def align_phones(samples: np.ndarray, text: str) -> list[Phone]:
 def decode_phones(samples: np.ndarray) -> list[Phone]:
     """Guessed phones of samples (mono [samples], 16 kHz) without a transcript. Raises UserError as align_phones."""
     decoder = _decoder(allphone=True)
-    _process(decoder, _raw(samples))
+    _run_decoder(decoder, _pcm_bytes(samples))
     limit = len(samples) / SAMPLE_RATE
     return [
-        _phone(s.word, s.start_frame, s.end_frame - s.start_frame + 1, -math.inf, limit)
+        _make_phone(s.word, s.start_frame, s.end_frame - s.start_frame + 1, -math.inf, limit)
         for s in decoder.seg()
         if s.word not in _NO_SOUND
     ]
 
 
-def recording_phones(
+def align_recording(
     path: str | Path, text: str, cache: str | Path | None = None, samples: np.ndarray | None = None
 ) -> list[Phone]:
     """align_phones of an audio or video file. cache: folder in which the answer is kept as JSON and looked up.
@@ -127,7 +130,9 @@ def recording_phones(
     kept = None
     if cache is not None:
         try:
-            key = hashlib.sha256(f"{ALGORITHM} {' '.join(_words(text))} ".encode() + path.read_bytes()).hexdigest()
+            key = hashlib.sha256(
+                f"{ALGORITHM} {' '.join(_split_words(text))} ".encode() + path.read_bytes()
+            ).hexdigest()
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}).") from error
         kept = Path(cache) / f"{path.stem}-{key[:12]}.json"
@@ -142,10 +147,10 @@ def recording_phones(
     return phones
 
 
-def phones_if_known(
+def phones_or_reason(
     path: str | Path, text: str | None, seconds: float, cache: str | Path | None = None
 ) -> tuple[list[Phone], str | None]:
-    """recording_phones within the first `seconds`, and why there are none: no transcript, or one that does not fit.
+    """Aligned phones within the first `seconds`, or the reason for none: no transcript, or one that does not fit.
 
     Raises UserError if pocketsphinx is missing and there is a transcript.
     """
@@ -153,7 +158,7 @@ def phones_if_known(
         return [], "no English transcript"
     require_pocketsphinx()
     try:
-        phones = recording_phones(path, text, cache)
+        phones = align_recording(path, text, cache)
     except UserError as error:
         return [], str(error)
     return [phone for phone in phones if phone.end <= seconds], None
@@ -166,19 +171,19 @@ def _read_cache(path: Path) -> list[Phone] | None:
         return None  # absent or damaged: made again
 
 
-def _phone(label: str, start: int, count: int, score: float, limit: float, word: str = "") -> Phone:
+def _make_phone(label: str, start: int, count: int, score: float, limit: float, word: str = "") -> Phone:
     """`start` and `count` in pocketsphinx's frames, `score` that of a frame; `limit` is the length of the recording."""
     end = min((start + count) / _FRAMES_PER_SECOND, limit)
     confidence = round(math.exp(min(score, 0) * _SCORE_STEP), 4)
     return Phone(label, min(start / _FRAMES_PER_SECOND, end), end, confidence, word)
 
 
-def _words(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     """Lower-case words; a letter as the dictionary names it, "e." (a lone "a" or "i" of a sentence stays a word)."""
     return re.findall(r"[a-z]\.(?![a-z])|[a-z][a-z']*", text.lower().replace("’", "'"))
 
 
-def _raw(samples: np.ndarray) -> bytes:
+def _pcm_bytes(samples: np.ndarray) -> bytes:
     samples = np.asarray(samples, np.float32)
     if samples.ndim != 1:
         raise ValueError(f"samples must be mono [samples], not {samples.shape}")
@@ -186,7 +191,7 @@ def _raw(samples: np.ndarray) -> bytes:
     return (np.clip(samples * gain, -1, 1) * 32767).astype("<i2").tobytes()
 
 
-def _process(decoder, raw: bytes) -> None:
+def _run_decoder(decoder, raw: bytes) -> None:
     decoder.reinit_feat()  # its front end remembers the recording before
     decoder.start_utt()
     decoder.process_raw(raw, full_utt=True)
@@ -211,8 +216,10 @@ def _decoder(allphone: bool = False):
 
 
 def grid_transcript(name: str) -> str | None:
-    """Words of a GRID clip from its file's name: "bbaf2n", "s1_bbaf2n" -> "bin blue at f. two now"; None if it is not
-    such a name."""
+    """Words of a GRID clip from its file's name: "bbaf2n", "s1_bbaf2n" -> "bin blue at f. two now".
+
+    None if it is not such a name.
+    """
     code = Path(name).stem.lower().split("_")[-1]
     if len(code) != len(_GRID_WORDS) or any(c not in words for c, words in zip(code, _GRID_WORDS, strict=True)):
         return None

@@ -5,25 +5,25 @@ import logging
 import pytest
 
 from dgtalker.errors import UserError
-from dgtalker.video.workers import Problems
+from dgtalker.video.worker_pool import InputProblems
 
 
 def test_problems_are_warnings_while_something_is_left(caplog):
-    problems = Problems()
+    problems = InputProblems()
     for sentence in ("a.mp4 has no face.", "a.mp4 has no face.", "b.mp4 has two faces."):
         problems.add(UserError(sentence))
     with caplog.at_level(logging.WARNING):
-        problems.give_up_unless(["c.mp4"])
-        problems.give_up_unless(["c.mp4"])
+        problems.warn_or_raise(["c.mp4"])
+        problems.warn_or_raise(["c.mp4"])
     assert caplog.messages == ["a.mp4 has no face.", "b.mp4 has two faces."]
 
 
 def test_the_last_input_that_fails_is_an_error_and_not_a_warning_too(caplog):
-    problems = Problems()
+    problems = InputProblems()
     with problems:
         raise UserError("a.mp4 has no face.")
     with caplog.at_level(logging.WARNING), pytest.raises(UserError, match="a.mp4 has no face"):
-        problems.give_up_unless([])
+        problems.warn_or_raise([])
     assert caplog.messages == []
     with pytest.raises(UserError, match="No usable clip"):
-        Problems().give_up_unless([])
+        InputProblems().warn_or_raise([])

@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 import torch
 
 from dgtalker.errors import UserError
-from dgtalker.video.landmarks import block_metrics
+from dgtalker.video.landmarks import block_mediapipe_usage_reports
 
 log = logging.getLogger(__name__)
 
@@ -23,14 +23,15 @@ class PreprocessStopped(KeyboardInterrupt):
     """Stopped on request; the same command again keeps what is finished."""
 
 
-class Problems:
-    """Bad inputs: warned about while something usable is left, raised if nothing is."""
+class InputProblems:
+    """Faults of the inputs: warnings while something usable is left, else an error."""
 
     def __init__(self):
         self.found: dict[str, UserError] = {}  # by sentence: several workers may meet the same one
         self.warned = 0
 
     def add(self, error: UserError) -> None:
+        """Remember a fault; the same sentence counts once."""
         self.found.setdefault(str(error), error)
 
     def __enter__(self) -> None:
@@ -42,33 +43,34 @@ class Problems:
             return True
         return False
 
-    def give_up_unless(self, something_left) -> None:
-        """Warn about what was found since the last call; with nothing left, raise the first problem instead."""
-        if not something_left:
+    def warn_or_raise(self, usable) -> None:
+        """Warn about what was found since the last call; with nothing usable, raise the first fault instead."""
+        if not usable:
             raise next(iter(self.found.values()), UserError("No usable clip is left."))
         for sentence in list(self.found)[self.warned :]:
             log.warning("%s", sentence)
         self.warned = len(self.found)
 
 
-class Counter:
-    """Progress over both passes; drawing a frame costs about three times as much as looking at it."""
+class ProgressCounter:
+    """Progress over both passes; cropping a frame costs about three times as much as finding its face."""
 
     def __init__(self, progress: Progress, frames: int):
         self.progress, self.done, self.total = progress, 0.0, 4.0 * frames
 
     def add(self, frames: float, message: str) -> None:
+        """Report that `frames` more are done."""
         self.done = min(self.total, self.done + frames)
         self.progress(self.done, self.total, message)
 
 
-class Pool:
-    """Worker processes that do nothing but MediaPipe and pixels, so their network is cut (see landmarks.py)."""
+class WorkerPool:
+    """Worker processes for MediaPipe and pixels; they have no network (see landmarks.py)."""
 
     def __init__(self, workers: int, cancelled: Callable[[], bool]):
         self.workers, self.cancelled = workers, cancelled
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> WorkerPool:
         context = multiprocessing.get_context("spawn")  # torch and MediaPipe do not survive a fork
         self.executor = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start_worker)
         return self
@@ -77,7 +79,7 @@ class Pool:
         self.executor.shutdown(wait=kind is None, cancel_futures=True)
 
     def run(self, function: Callable, jobs: list[tuple]) -> Iterator[tuple[int, object]]:
-        """(index of the job, result or UserError) as jobs finish."""
+        """Yields (index of the job, result or UserError) as jobs finish; raises PreprocessStopped."""
         futures: dict[Future, int] = {self.executor.submit(function, *job): i for i, job in enumerate(jobs)}
         pending = set(futures)
         while pending:
@@ -98,7 +100,7 @@ class Pool:
 def _start_worker() -> None:
     import cv2
 
-    block_metrics()
+    block_mediapipe_usage_reports()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MediaPipe's C++ log; exceptions reach the parent anyway
     os.nice(5)
     torch.set_num_threads(1)
