@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", default="", help="what it was trained on, for the model card")
     parser.add_argument("--attribution", default="", help="licence and credit of that material, for the model card")
     parser.add_argument(
-        "--work", metavar="FOLDER", help="where phones and what was heard are kept between runs; default: DIR.work"
+        "--work", metavar="FOLDER", help="where phones and features are kept between runs; default: DIR.work"
     )
     options.add_face_landmarker(parser)
     parser.add_argument("--seed", type=int, default=0)

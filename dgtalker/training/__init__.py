@@ -1,1 +1,1 @@
-"""Training: the prior, and the stages that make an identity."""
+"""Training of the prior, of identities and of the speech backbone, and ablations of an identity."""

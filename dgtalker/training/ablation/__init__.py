@@ -1,1 +1,1 @@
-"""Variants of an identity's navigation, trained and compared on held-out clips."""
+"""Ablation: variants of an identity's navigation are trained and compared on held-out clips."""

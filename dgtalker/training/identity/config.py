@@ -76,7 +76,7 @@ def find_backbone(wanted: str | Path | None, feature_kind: str) -> Path | None:
     folder = find_checkpoint(wanted, kind=BACKBONE_KIND)
     kind = load_backbone(folder).config.feature_kind
     if kind != feature_kind:
-        raise UserError(f"The speech backbone '{wanted}' hears {kind} features; this data set has {feature_kind}.")
+        raise UserError(f"The speech backbone '{wanted}' reads {kind} features; this data set has {feature_kind}.")
     return folder
 
 

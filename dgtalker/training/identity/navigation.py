@@ -1,6 +1,6 @@
 """Stage N, navigation: blendshapes and encoders by masked cross-view supervision; generator and anchor are frozen.
 
-1. `measure_splat_response` (response.py): how splats of upper and lower face answer to each coordinate of W.
+1. `measure_splat_response` (response.py): how splats of upper and lower face respond to each coordinate of W.
 2. `initial_navigation`: directions and coefficients that solve the linearised objective for the latents of all frames.
 3. Encoders learn those coefficients from sound and blink, on the linear cross-view loss: thousands of frames a step.
 4. The objective itself, on pictures (navigation/losses.py masks them). The linear loss stays beside it, so that a batch

@@ -96,13 +96,15 @@ def regularise_grazing_colors(generator: Generator, w_can: Tensor, frontal: Tens
         is_front = ((around @ kept[neighbours] - FRONT[0]) / (FRONT[1] - FRONT[0])).clamp(0, 1)
         weight, known = _neighbour_weights(means, mine, known)
         usual = torch.zeros_like(colors[mine])
-        for own, lent, most in zip(
+        for own, seen_colors, limit in zip(
             _lightness_and_hue(colors[mine]), _lightness_and_hue(colors[known]), (MAX_LIGHTNESS, MAX_HUE), strict=True
         ):
-            mean = weight @ lent
-            spread = (weight @ lent.square() - mean.square()).sum(dim=-1, keepdim=True).clamp_min(0).sqrt() + MIN_STD
+            mean = weight @ seen_colors
+            spread = (weight @ seen_colors.square() - mean.square()).sum(dim=-1, keepdim=True).clamp_min(
+                0
+            ).sqrt() + MIN_STD
             size = (own - mean).norm(dim=-1, keepdim=True).clamp_min(1e-6)
-            usual += mean + (own - mean) * (most * spread / size).clamp(max=1)
+            usual += mean + (own - mean) * (limit * spread / size).clamp(max=1)
         generator.color_mean[mine] += (1 - torch.maximum(kept[mine], is_front))[:, None] * (usual - colors[mine])
 
 

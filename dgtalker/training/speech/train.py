@@ -97,7 +97,7 @@ def train_speech(
     if has_unfilmed:
         unfilmed = read_unfilmed_speech(filmed, speech, synthetic_voices, config, cache, stage.substage(0.02, 0.15))
     examples = make_examples(
-        filmed, unfilmed, config, stage.substage(0.15, 0.5), Path(work) / "heard" if work else None
+        filmed, unfilmed, config, stage.substage(0.15, 0.5), Path(work) / "features" if work else None
     )
     backbone = fit_backbone(examples, config, stage.substage(0.5, 1.0))
     return backbone, {

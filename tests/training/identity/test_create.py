@@ -213,7 +213,7 @@ def test_the_shipped_backbone_is_used_where_it_fits(tmp_path, monkeypatch):
     folder = write_backbone(tmp_path / "speech" / "articulation")
     assert find_backbone(None, "log-mel") == folder
     assert find_backbone(None, "whisper-tiny.en") is None and find_backbone("none", "log-mel") is None
-    with pytest.raises(UserError, match="hears log-mel features; this data set has whisper"):
+    with pytest.raises(UserError, match="reads log-mel features; this data set has whisper"):
         find_backbone("articulation", "whisper-tiny.en")
     with pytest.raises(UserError, match="no backbone 'nothing'"):
         find_backbone("nothing", "log-mel")
