@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgtalker.audio.phone_alignment import Phone, find_transcripts, grid_transcript, align_recording
+from dgtalker.audio.phone_alignment import Phone, align_recording, find_transcripts, grid_transcript
 from dgtalker.errors import UserError
 from dgtalker.media.audio import load_audio
 from dgtalker.media.clock import FPS, num_frames
@@ -90,8 +90,8 @@ def read_speech(
     """Read recordings with phones from folders and their direct subfolders.
 
     Phones are those of NAME.phones beside NAME.wav if it exists; else the transcript is aligned (see
-    audio.phone_alignment.find_transcripts). Recordings without a transcript, or that do not match it, are left out. Raises
-    UserError for a folder that is missing or has no usable recording.
+    audio.phone_alignment.find_transcripts). Recordings without a transcript, or that do not match it, are left out.
+    Raises UserError for a folder that is missing or has no usable recording.
     """
     found: list[Utterance] = []
     for given in map(Path, folders):
