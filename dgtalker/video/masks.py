@@ -1,6 +1,6 @@
-"""Masks in the picture that follow from the tracked head: where the head ends, upper face, lower face.
+"""Image-space masks from the tracked head: the head without neck and shoulders, the upper face, the lower face.
 
-The two halves of the face are drawn from the neutral head under the tracked camera, so they move with the head and
+The two halves of the face are projected from the neutral head by the tracked camera, so they move with the head and
 not with the mouth.
 """
 
@@ -26,7 +26,7 @@ _JAW_ANGLE_MARGIN, _JAW_MARGIN, _NECK_MARGIN = 0.22, 0.12, 0.04
 
 @dataclass(frozen=True)
 class HeadGeometry:
-    """The neutral head of one person, as far as the masks need it."""
+    """Parts of one person's neutral head that the masks need."""
 
     landmarks: np.ndarray  # [478,3] dm
     ring: np.ndarray  # [R,3] dm, where the neck is cut
@@ -75,7 +75,7 @@ def head_region(
     """Soft mask float32 [size,size]: 1 where the head may be, 0 below the neck cut and over collar and shoulders.
 
     From the front arc of the neck ring the border runs up along neck and jaw to the ear lobes and there outwards:
-    above, hair may be as wide as it likes. landmarks [478,2]: as detected, pixels of the crop.
+    above, the width of the hair is not limited. landmarks [478,2]: as detected, pixels of the crop.
     """
     import cv2
 
@@ -104,9 +104,9 @@ def head_region(
 
 
 def neck_skin_mask(picture: np.ndarray, region: np.ndarray, landmarks: np.ndarray, per_dm: float) -> np.ndarray:
-    """Soft mask float32 [S,S] without what is not skin below the jaw, such as a collar in front of the neck.
+    """Soft mask float32 [S,S]: 0 where something that is not skin, such as a collar, lies below the jaw, else 1.
 
-    Skin is what looks like the middle of this very neck: near in colour, whatever its shading, and not much darker.
+    Skin is what resembles the middle of the neck: of similar chromaticity, whatever its shading, and not much darker.
 
     picture [S,S,3] in 0..1; region [S,S] from head_region; landmarks [478,2] pixels of the crop.
     """

@@ -1,4 +1,4 @@
-"""Person matte: MediaPipe's segmenter, refined at crop resolution, with the background's colour taken out.
+"""Matting: MediaPipe's person segmentation refined at crop resolution, and the foreground's own colour.
 
 The segmenter decides what is certainly person and certainly background. In the band between, alpha and foreground
 colour come from the compositing equation  I = alpha F + (1 - alpha) B  with F and B estimated from the certain pixels
@@ -91,7 +91,7 @@ class Segmenter:
         return np.array(result.confidence_masks[-1].numpy_view(), np.float32).reshape(data.shape[:2])
 
 
-CONTEXT = 1.35  # the segmenter looks at a larger window: it knows people by their shoulders
+CONTEXT = 1.35  # the segmenter looks at a larger window: it recognises people by their shoulders
 
 
 def coarse_matte(segmenter: Segmenter, picture: np.ndarray, window: CropWindow) -> np.ndarray:
@@ -163,7 +163,7 @@ def matte_frames(
 
 
 def _extrapolate_colors(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
-    """Colours of the masked pixels spread over the picture: nearby ones first, wider blurs where there are none."""
+    """Colours of the masked pixels extrapolated over the picture: by blurs, wider ones where there are none nearby."""
     import cv2
 
     size = mask.shape[0]

@@ -3,8 +3,8 @@
 One identity shape for a whole data set; per frame 52 ARKit units and a rigid camera. The unknowns are solved together
 by robust Gauss-Newton over the 478 landmark correspondences of the template, where the frames' unknowns are
 eliminated from the shape's normal equations (Schur complement). MediaPipe's own ARKit scores regularise the
-expression. The focal length cannot be seen in a talking head, so it is fixed such that the head's median distance is
-that of the portrait camera.
+expression. The focal length cannot be estimated from a talking head, so it is fixed such that the head's median
+distance is that of the portrait camera.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class TrackingConfig:
     """How the tracker weighs its terms."""
 
     noise: float = 0.008  # landmark noise, fraction of the face size; also the scale of the robust loss
-    score_std: float = 0.3  # how far a unit may stray from MediaPipe's score
+    score_std: float = 0.3  # standard deviation of a unit from MediaPipe's score
     offset_std: float = 0.04  # dm, how far a landmark may sit from its average place on the template
     shape_frames: int = 200  # frames that determine the identity shape
     shape_steps: int = 5
@@ -211,7 +211,7 @@ class Tracker:
             return _Frames(*(torch.cat([getattr(p, f) for p in parts]) for f in _Frames.__dataclass_fields__))
 
         frames = solve(everything, self.config.frame_steps, fixed_camera=False)
-        # Solved together, a nod and an opening jaw trade places. So the camera follows the rigid landmarks, and the
+        # A joint solution confuses a nod with an opening jaw. So the camera follows the rigid landmarks, and the
         # expression explains the rest.
         for _ in range(2):
             for _ in range(2):

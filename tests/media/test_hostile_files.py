@@ -318,6 +318,19 @@ def test_cancelling_ends_the_decoder(endless_ffmpeg):
         load_audio(endless_ffmpeg, cancelled=cancelled)
 
 
+def test_cancelling_a_talking_video_ends_the_decoder(endless_ffmpeg, identity, tmp_path):
+    from dgtalker.talk import talk
+
+    seen = []
+
+    def cancelled() -> bool:
+        seen.extend(name for name in children() if name == "sleep")
+        return bool(seen)
+
+    assert talk(identity, endless_ffmpeg, tmp_path / "out.mp4", cancelled=cancelled) is None
+    assert seen and not (tmp_path / "out.mp4").exists()
+
+
 def test_cancelling_ends_libsndfile(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(16000), 16000)
     with pytest.raises(Cancelled):

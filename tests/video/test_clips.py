@@ -82,5 +82,5 @@ def test_bad_paths(tmp_path):
         list_videos(tmp_path)
     (tmp_path / "a.mp4").write_text("not a video")
     assert list_videos(tmp_path) == [tmp_path / "a.mp4"]
-    with pytest.raises(UserError, match="cannot be read as a video"):
+    with pytest.raises(UserError, match="is a text"):
         probe_video(tmp_path / "a.mp4")
