@@ -21,19 +21,7 @@ import numpy as np
 
 from dgtalker.audio.whisper_weights import find_whisper
 from dgtalker.errors import UserError
-from dgtalker.media.audio import load_audio
-from dgtalker.media.clock import FPS, SAMPLE_RATE, num_frames
-
-__all__ = [
-    "FEATURE_DIMS",
-    "FEATURE_KINDS",
-    "FPS",
-    "SAMPLE_RATE",
-    "extract_features",
-    "load_audio",
-    "log_mel",
-    "num_frames",
-]
+from dgtalker.media.clock import SAMPLE_RATE, num_frames
 
 FEATURE_DIMS = {"whisper-tiny.en": 384, "log-mel": 80}
 FEATURE_KINDS = tuple(FEATURE_DIMS)

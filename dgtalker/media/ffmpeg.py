@@ -43,7 +43,7 @@ _SIGNATURES = (
 )
 # Streams without a signature at a fixed place: ffmpeg finds out which of these it is.
 _RAW_STREAMS = "mp3,aac,loas,ac3,eac3,dts,mpegts,mpeg,mpegvideo,dv"
-_HEAD_BYTES = 4096
+_HEAD_BYTES, _MAX_TAGS = 4096, 16
 
 _ANY_FILE_SECONDS = 120  # that every file may last, however small, and as long as these rates allow:
 SOUND_BYTES_PER_SECOND, VIDEO_BYTES_PER_SECOND = 16, 100  # digital silence in FLAC takes 21, a still picture 500
@@ -76,14 +76,19 @@ def sniff_demuxers(path: str | Path) -> str:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist or is not a file.")
-    with open(path, "rb") as file:
-        head = file.read(_HEAD_BYTES)
-        start = 0
-        while head.startswith(b"ID3") and len(head) >= 10:  # tags before MP3, AAC, FLAC
-            size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
-            start += 10 + size
-            file.seek(start)
-            head = file.read(_HEAD_BYTES)
+    try:
+        with open(path, "rb") as file:
+            start, head = 0, file.read(_HEAD_BYTES)
+            for _ in range(_MAX_TAGS):  # before MP3, AAC, FLAC
+                if not head.startswith(b"ID3") or len(head) < 10:
+                    break
+                start += 10 + sum(
+                    (byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)
+                )
+                file.seek(start)
+                head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise UserError(f"{path.name} cannot be read ({error.strerror}).") from error
     if not head and not start:
         raise UserError(f"{path.name} is empty (0 bytes).")
     for place, signature, demuxer in _SIGNATURES:

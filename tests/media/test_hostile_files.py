@@ -74,6 +74,7 @@ PLAYLISTS = {
     "hls after blank lines": lambda f: "\n \r\n\t" + hls(f"{f}/secret.ts"),
     "hls in utf-16": lambda f: hls(f"{f}/secret.ts").encode("utf-16"),
     "hls after an id3 tag": lambda f: b"ID3\x04\x00\x00\x00\x00\x00\x0a" + bytes(10) + hls(f"{f}/secret.ts").encode(),
+    "hls after many id3 tags": lambda f: 99 * (b"ID3\x04" + bytes(6)) + hls(f"{f}/secret.ts").encode(),
     "hls after zeros": lambda f: bytes(64) + hls(f"{f}/secret.ts").encode(),
     "hls with a latin-1 comment": lambda f: hls(f"{f}/secret.ts").encode() + b"# caf\xe9\n",
     "dash": lambda f: dash(f"file://{f}/secret.mp4"),
