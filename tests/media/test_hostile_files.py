@@ -6,6 +6,7 @@ Each is one clear sentence, and never a sound that was not in the file; no ffmpe
 import os
 import stat
 import struct
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -61,9 +62,11 @@ def hls(target: str) -> str:
 
 
 def dash(target: str) -> str:
-    return f"""<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT2S">
-<Period duration="PT2S"><AdaptationSet mimeType="audio/mp4"><Representation id="a" bandwidth="1">
-<BaseURL>{target}</BaseURL></Representation></AdaptationSet></Period></MPD>"""
+    return f"""<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"
+type="static" mediaPresentationDuration="PT2.0S" minBufferTime="PT2.0S"><Period id="0" start="PT0.0S">
+<AdaptationSet id="0" contentType="audio"><Representation id="0" mimeType="audio/mp4" bandwidth="69000">
+<SegmentList duration="2" timescale="1"><SegmentURL media="{target}"/></SegmentList>
+</Representation></AdaptationSet></Period></MPD>"""
 
 
 PLAYLISTS = {
@@ -125,6 +128,18 @@ def test_playlists_and_scripts_open_nothing(tmp_path, monkeypatch, secret, kind,
     with pytest.raises((UserError, RuntimeError)):
         mux(path)
     assert not Path("muxed.mp4").exists()
+
+
+@pytest.mark.parametrize("name, playlist, media", [("x.mp3", dash, "secret.mp4"), ("x.m3u8", hls, "secret.ts")])
+def test_these_playlists_are_real_attacks(tmp_path, secret, name, playlist, media):
+    path = tmp_path / name
+    path.write_text(playlist(f"{secret}/{media}"))
+    try:
+        run_ffmpeg("-i", path, tmp_path / "attack.wav")
+    except subprocess.CalledProcessError:
+        pytest.skip("this ffmpeg does not read such playlists")
+    assert hears_secret(load_audio(tmp_path / "attack.wav"))  # ffmpeg without limits
+    assert_refused(path, load_audio, probe, read_sound)
 
 
 @pytest.mark.parametrize("kind, as_expression", [("hls", False), ("dash", True)])
