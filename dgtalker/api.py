@@ -184,9 +184,9 @@ class Head:
         """Pictures, uint8 [size, W, 3], 25 a second of sound, each as soon as it is drawn. Close the iterator to stop.
 
         Those of a sound or a performance are the frames of `render`. An iterator of chunks of samples [S] at `rate` Hz
-        is a live sound: pictures come about two seconds late, no longer than the encoders look ahead; its level is
-        not measured but multiplied by `gain` (1 suits speech whose loud parts have an RMS near 0.1), and the face is
-        not put to rest in pauses. Raises UserError for bad input.
+        is a live sound: pictures come late by what the encoders look ahead, about 2.5 seconds; its level is not
+        measured but multiplied by `gain` (1 suits speech whose loud parts have an RMS near 0.1), and the face is not
+        put to rest in pauses. Raises UserError for bad input.
 
         >>> head = dg.load("grid-s1")
         >>> for image in head.stream("speech.wav", size=64):
@@ -276,9 +276,9 @@ def create(
     """Train a head on a data set, write it to `folder` and return it.
 
     prior, backbone: name, folder or hub repository of what it starts from; None: the shipped ones. preset: "cpu" (half
-    an hour on two cores) or "gpu". config: settings of every stage instead of the preset's. resume: keep the finished
-    stages of the last run. title, source, attribution, license: for the model card. Raises UserError if the data set
-    or what it starts from is missing or does not fit.
+    an hour on two cores), "gpu", or "test" (a few steps of everything). config: settings of every stage instead of the
+    preset's. resume: keep the finished stages of the last run. title, source, attribution, license: for the model
+    card. Raises UserError if the data set or what it starts from is missing or does not fit.
 
     >>> head = dg.create("dataset", "anna", title="Anna")  # doctest: +SKIP
     """

@@ -35,7 +35,11 @@ class CreateConfig:
 
     @staticmethod
     def preset(name: str) -> CreateConfig:
-        """Settings called "cpu" (half an hour on two cores) or "gpu" (more frames and steps, for a CUDA device)."""
+        """Settings by name.
+
+        "cpu" takes half an hour on two cores, "gpu" has more frames and steps, for a CUDA device, and "test" a few
+        steps of every stage, to try whether a data set goes through. Raises UserError for another name.
+        """
         cpu = CreateConfig()
         presets = {
             "cpu": cpu,
@@ -46,9 +50,16 @@ class CreateConfig:
                 navigation=replace(cpu.navigation, image_steps=20000, image_minutes=60, warm_minutes=10),
                 baking=replace(cpu.baking, samples=2500, batch=16),
             ),
+            "test": CreateConfig(
+                inversion=replace(cpu.inversion, frames=8, max_steps=10),
+                tuning=replace(cpu.tuning, max_steps=10),
+                all_frames=replace(cpu.all_frames, max_steps=10),
+                navigation=replace(cpu.navigation, warm_steps=30, image_steps=5, leakage_removal=None, anchor=None),
+                baking=replace(cpu.baking, samples=60, held_out=4),
+            ),
         }
         if name not in presets:
-            raise UserError(f"There is no preset '{name}': choose cpu or gpu.")
+            raise UserError(f"There is no preset '{name}': choose {', '.join(presets)}.")
         return presets[name]
 
 
