@@ -1,4 +1,4 @@
-"""Draws docs/architecture.svg from the code: rooms by the layers of pyproject.toml, imports, and the two ways through it.
+"""Draws docs/architecture.svg from the code: rooms by layers, their imports, and the two ways through it.
 
 python -m docs.make_architecture
 """
@@ -139,7 +139,9 @@ def draw(graph=None) -> str:
     body = []
     for i, (title, _) in enumerate(BANDS):
         y = TOP + i * BAND_HEIGHT
-        body.append(f'<rect x="8" y="{y - 24:g}" width="{WIDTH - 16}" height="{BOX_HEIGHT + 36}" rx="8" fill="#f3f4f6"/>')
+        body.append(
+            f'<rect x="8" y="{y - 24:g}" width="{WIDTH - 16}" height="{BOX_HEIGHT + 36}" rx="8" fill="#f3f4f6"/>'
+        )
         body.append(_text(MARGIN, y - 8, title, 12, "#6b7280"))
     for room, other in without_shortcuts(imports_between_rooms(graph)):
         (x0, y0), (x1, y1) = places[room], places[other]
@@ -182,11 +184,16 @@ def draw(graph=None) -> str:
             body.append(_text(x + 26, y, module, 12, font_weight="bold"))
             body.append(_text(x + 220, y, what, 12, "#4b5563"))
     height = top + 30 + 22 * max(len(VIDEO_TO_HEAD), len(SOUND_TO_PICTURE))
-    head = _text(MARGIN, 28, "The rooms of dgtalker/. Grey lines are imports: they point down or to the right. errors.py may be imported everywhere.", 14)
+    head = _text(
+        MARGIN,
+        28,
+        "The rooms of dgtalker/. Grey lines are imports: down or to the right. Any room may import errors.py.",
+        14,
+    )
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" '
-            'font-family="system-ui, sans-serif" role="img" aria-label="The rooms of dgtalker and the two ways through">',
+            'font-family="system-ui, sans-serif" role="img" aria-label="The rooms of dgtalker and two ways">',
             f'<rect width="{WIDTH}" height="{height:g}" rx="10" fill="#ffffff"/>',
             *(
                 f'<marker id="{colour[1:]}" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="4" markerHeight="4" '

@@ -1,6 +1,6 @@
 """Takes docs/studio.webp: the studio with a head turned and its sliders moved. Needs playwright and Chromium.
 
-    python -m docs.make_screenshot
+python -m docs.make_screenshot
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Draws docs/teaser.webp: the shipped heads say one sentence while the camera swings round them.
 
-    python -m docs.make_teaser
+python -m docs.make_teaser
 """
 
 import math
@@ -43,7 +43,9 @@ def main() -> None:
     heads = [frames_of_head(name, samples, i / len(names)) for i, name in enumerate(names)]
     frames = [Image.fromarray(np.concatenate(row, axis=1)) for row in zip(*heads, strict=True)]
     path = ROOT / "docs" / "teaser.webp"
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=1000 // FPS, loop=0, quality=QUALITY, method=4)
+    frames[0].save(
+        path, save_all=True, append_images=frames[1:], duration=1000 // FPS, loop=0, quality=QUALITY, method=4
+    )
     print(f"{path}: {len(frames)} frames, {path.stat().st_size / 2**20:.1f} MiB")
 
 
