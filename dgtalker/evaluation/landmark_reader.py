@@ -14,7 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dgtalker.video.landmarks import FACE_LANDMARKER, LANDMARKS, Landmarker, block_mediapipe_usage_reports, find_model, import_mediapipe
+from dgtalker.video.landmarks import (
+    FACE_LANDMARKER,
+    LANDMARKS,
+    Landmarker,
+    block_mediapipe_usage_reports,
+    find_model,
+    import_mediapipe,
+)
 
 CHUNK = 16  # pictures a task: enough to hide the cost of sending them
 _landmarker: Landmarker | None = None  # of this worker process

@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dgtalker import metrics
-from dgtalker.audio.phone_alignment import Phone, find_transcripts, grid_transcript, phones_or_reason, require_pocketsphinx
+from dgtalker.audio.phone_alignment import (
+    Phone,
+    find_transcripts,
+    grid_transcript,
+    phones_or_reason,
+    require_pocketsphinx,
+)
 from dgtalker.errors import UserError
 from dgtalker.media.audio import load_audio
 from dgtalker.media.clock import FPS, SAMPLE_RATE

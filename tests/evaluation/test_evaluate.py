@@ -94,7 +94,7 @@ def test_voices_of_others_are_heard(identity, tmp_path):
         evaluate(identity, dataset, EvaluationConfig(voices=(tmp_path / "nowhere",)), read_landmarks=fake_landmarks)
 
 
-def test_exhibits_are_there_for_the_page(report):
+def test_figures_are_there_for_the_page(report):
     assert {"self_driven", "swap", "blink"} <= set(report[2].strips)
     assert {"self_driven", "blink"} <= set(report[2].curves)
 

@@ -35,7 +35,8 @@ def write_phone_sheet(path: Path, phones: Sequence[Phone], made: Film, real: Fil
     draw = ImageDraw.Draw(sheet)
     times = [time for phone in phones for time in (phone.start, phone.middle)]
     for i, phone in enumerate(phones):
-        kind = "closed" if phone.label in LIP_CLOSING_PHONES else "rounded" if phone.label in LIP_ROUNDING_PHONES else "other"
+        closing, rounding = phone.label in LIP_CLOSING_PHONES, phone.label in LIP_ROUNDING_PHONES
+        kind = "closed" if closing else "rounded" if rounding else "other"
         left = 2 * CELL * i
         draw.rectangle((left, 0, left + 2 * CELL - 2, HEAD - 2), fill=_TINTS[kind])
         draw.rectangle((left, top, left + 2 * CELL - 2, top + PLOT), fill=_TINTS[kind])
