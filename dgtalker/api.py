@@ -11,6 +11,7 @@ Progress is reported as progress(done, total, message).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -319,7 +320,9 @@ def evaluate(
     from dgtalker.video.dataset import Dataset
 
     config = config or EvaluationConfig(clips=clips)
-    return measure(head.identity, Dataset.open(_folder_of(dataset)), config, progress)
+    on_cpu = head.identity.device.type == "cpu"
+    identity = head.identity if on_cpu else deepcopy(head.identity).to("cpu")  # the figures are those of the CPU
+    return measure(identity, Dataset.open(_folder_of(dataset)), config, progress)
 
 
 def _folder_of(dataset: Dataset | str | Path) -> Path:

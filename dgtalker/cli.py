@@ -69,7 +69,7 @@ def _module(command: str) -> ModuleType:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse `argv` (default: the process's), run the command, return the exit code."""
-    argv = _spread_settings(sys.argv[1:] if argv is None else argv)
+    argv = _expand_set_options(sys.argv[1:] if argv is None else argv)
     command = next((word for word in argv if word in COMMANDS), None)
     try:
         args = build_parser(command).parse_args(argv)
@@ -84,19 +84,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, f"dgtalker failed: {sentence} (DGTALKER_DEBUG=1 shows where).", code=1)
 
 
-def _spread_settings(argv: Sequence[str]) -> list[str]:
+def _expand_set_options(argv: Sequence[str]) -> list[str]:
     """`--set a=1 b=2 IDENTITY` as `--set=a=1 --set=b=2 IDENTITY`: argparse alone would take IDENTITY for a setting."""
-    spread, more = [], False  # more: the last setting may be followed by another
+    words, more = [], False  # more: the last setting may be followed by another
     for word in argv:
-        if spread and spread[-1] == "--set":
-            spread[-1] += f"={word}"
+        if words and words[-1] == "--set":
+            words[-1] += f"={word}"
             more = True
         elif more and "=" in word and not word.startswith("-"):
-            spread.append(f"--set={word}")
+            words.append(f"--set={word}")
         else:
-            spread.append(word)
+            words.append(word)
             more = False
-    return spread
+    return words
 
 
 def _fail(error: Exception, sentence: str, code: int) -> int:

@@ -69,7 +69,7 @@ def scheduled_blinks(times: Sequence[float], frames: int, seed: int | Sequence[i
     late = [time for time in times if not 0 <= time < frames / fps]
     if late:
         raise UserError(f"A blink is set at {late[0]:g} s, but the sound lasts {frames / fps:.2f} s.")
-    return blink_signal([_shaped(time, rng, complete=True) for time in sorted(times)], frames, fps)
+    return blink_signal([_draw_blink(time, rng, complete=True) for time in sorted(times)], frames, fps)
 
 
 def draw_blinks(seconds: float, rate: float, rng: np.random.Generator, pauses: np.ndarray | None = None) -> list[Blink]:
@@ -85,23 +85,23 @@ def draw_blinks(seconds: float, rate: float, rng: np.random.Generator, pauses: n
     clock = np.concatenate([[0.0], np.cumsum(speed)]) * seconds / len(speed)  # ends at `seconds`, too
     mean = 60.0 / rate * (1.0 + _DOUBLE)
     blinks: list[Blink] = []
-    at = rng.uniform() * _interval(mean, rng)  # a film starts anywhere between two blinks
+    at = rng.uniform() * _draw_interval(mean, rng)  # a film starts anywhere between two blinks
     while at < seconds:
         time = float(np.interp(at, clock, moments))
-        at += _interval(mean, rng)
+        at += _draw_interval(mean, rng)
         if time < _FIRST or (blinks and time - blinks[-1].time < _SHORTEST_GAP):
             continue
-        blinks.append(_shaped(time, rng))
+        blinks.append(_draw_blink(time, rng))
         if rng.uniform() < _DOUBLE:
-            blinks.append(_shaped(time + rng.uniform(_SHORTEST_GAP, 0.6), rng))
+            blinks.append(_draw_blink(time + rng.uniform(_SHORTEST_GAP, 0.6), rng))
     return blinks
 
 
-def _interval(mean: float, rng: np.random.Generator) -> float:
+def _draw_interval(mean: float, rng: np.random.Generator) -> float:
     return mean * math.exp(rng.normal(-(_SPREAD**2) / 2, _SPREAD))
 
 
-def _shaped(time: float, rng: np.random.Generator, complete: bool = False) -> Blink:
+def _draw_blink(time: float, rng: np.random.Generator, complete: bool = False) -> Blink:
     fall = rng.uniform(0.08, 0.12)
     depth = rng.uniform(0.45, 0.8) if rng.uniform() < _INCOMPLETE and not complete else rng.uniform(0.95, 1.0)
     hold = rng.uniform(0.0, 0.06)

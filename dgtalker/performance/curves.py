@@ -15,7 +15,7 @@ from dgtalker.errors import UserError
 from dgtalker.identity import MAX_COEFFICIENT, Identity, check_coefficients
 from dgtalker.media.clock import FPS
 from dgtalker.navigation.model import RANGE_MARGIN
-from dgtalker.performance.expression import ExpressionSettings, looped
+from dgtalker.performance.expression import ExpressionSettings, loop_curves
 from dgtalker.performance.recording import Recording
 
 EASE_SECONDS = 0.12  # over which an edit of a part comes and goes, inside that part
@@ -81,7 +81,7 @@ class Performance:
         from dgtalker.audio.activity import speech_pauses
 
         settings = settings or ExpressionSettings()
-        a_exp, a_lip, activity = _encode(identity, samples, gate, progress)
+        a_exp, a_lip, activity = _encode_sound(identity, samples, gate, progress)
         a_lip = a_lip * activity[:, None]
         frames = len(a_lip)
         if blink is None:
@@ -90,9 +90,9 @@ class Performance:
         if blink.shape != (frames,):
             raise UserError(f"The blink signal has {len(blink)} values but the sound lasts {frames} frames.")
         if expression_samples is not None:
-            a_exp, _, activity = _encode(identity, expression_samples, gate, None)
+            a_exp, _, activity = _encode_sound(identity, expression_samples, gate, None)
         a_exp = settings.movement(a_exp, RANGE_MARGIN * identity.limits[: identity.n_exp])
-        a_exp = looped(a_exp * uniform_filter1d(activity, _RELAX_FRAMES, mode="nearest")[:, None], frames)
+        a_exp = loop_curves(a_exp * uniform_filter1d(activity, _RELAX_FRAMES, mode="nearest")[:, None], frames)
         a_exp = a_exp + identity.blink_coefficients(blink)
         return cls._of(identity, a_exp.astype(np.float32), a_lip, blink)
 
@@ -202,7 +202,7 @@ class Performance:
         return cls._of(identity, curves[:, : identity.n_exp], curves[:, identity.n_exp : -1], blink)
 
 
-def _encode(
+def _encode_sound(
     identity: Identity, samples: np.ndarray, gate: bool, progress: Callable[[float], None] | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sound -> a_exp [N, n_exp] with open eyes, a_lip [N, n_lip], and where somebody speaks, [N] in 0..1."""

@@ -45,10 +45,10 @@ class ExpressionSettings:
         """a_exp [N, n_exp] as this variant shows it; limits [n_exp, 2]."""
         if self.variant == 0:
             return a_exp
-        return varied(a_exp, limits, np.random.default_rng((self.seed, self.variant, 1)))
+        return vary_curves(a_exp, limits, np.random.default_rng((self.seed, self.variant, 1)))
 
 
-def varied(curves: np.ndarray, limits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def vary_curves(curves: np.ndarray, limits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Another natural movement for the same sound: curves [N, K] -> [N, K] within limits [K, 2].
 
     A part stays tied to the speech, with its timing bent a little. The rest is a surrogate of the curves: random
@@ -71,7 +71,7 @@ def varied(curves: np.ndarray, limits: np.ndarray, rng: np.random.Generator) -> 
     return np.clip(mixed, limits[:, 0], limits[:, 1]).astype(np.float32)
 
 
-def looped(curves: np.ndarray, frames: int) -> np.ndarray:
+def loop_curves(curves: np.ndarray, frames: int) -> np.ndarray:
     """[M, K] -> [frames, K]: cut, or repeated from the beginning with a cross-fade over half a second."""
     count = len(curves)
     if count >= frames:

@@ -187,7 +187,7 @@ class Session:
         if isinstance(version, int) and not isinstance(version, bool) and version > VERSION:
             raise UserError(f"{name} was saved by a newer DGTalker (format {version}, this one reads {VERSION}).")
         try:
-            return _read(values)
+            return _read_session(values)
         except (_Damaged, UserError) as error:
             raise UserError(f"{name} is damaged: {str(error).rstrip('.')}.") from error
 
@@ -204,18 +204,18 @@ class _Damaged(Exception):
     pass
 
 
-def _read(values: dict) -> Session:
+def _read_session(values: dict) -> Session:
     """The session of a parsed file, every value checked."""
-    top = _fields(
+    top = _check_fields(
         values, "the file",
         ("format", "version", "versions", "identity", "audio", "size", "camera", "edits", "expression", "curves"),
     )  # fmt: skip
     if top["version"] != VERSION or isinstance(top["version"], bool):
         raise _Damaged("its format version is unknown")
-    versions = _mapping(top["versions"], "versions")
-    identity = _fields(top["identity"], "identity", ("name", "sha256"))
-    camera = _fields(top["camera"], "camera", ("path", "yaw", "pitch", "zoom"))
-    expression = _fields(top["expression"], "expression", ("blinks", "blink_rate", "seed", "variant", "audio"))
+    versions = _check_mapping(top["versions"], "versions")
+    identity = _check_fields(top["identity"], "identity", ("name", "sha256"))
+    camera = _check_fields(top["camera"], "camera", ("path", "yaw", "pitch", "zoom"))
+    expression = _check_fields(top["expression"], "expression", ("blinks", "blink_rate", "seed", "variant", "audio"))
     if camera["path"] not in (*PATHS, STILL):
         raise _Damaged("its camera path is unknown")
     size = top["size"]
@@ -224,17 +224,18 @@ def _read(values: dict) -> Session:
     if expression["blinks"] is not None and not isinstance(expression["blinks"], list):
         raise _Damaged("its blinks are no list")
     edits = {
-        _text(k, "a coefficient"): _number(v, k, MAX_COEFFICIENT) for k, v in _mapping(top["edits"], "edits").items()
+        _check_text(k, "a coefficient"): _check_number(v, k, MAX_COEFFICIENT)
+        for k, v in _check_mapping(top["edits"], "edits").items()
     }
     return Session(
-        identity=_text(identity["name"], "the identity"),
-        identity_sha256=_digest(identity["sha256"], empty=True),
+        identity=_check_text(identity["name"], "the identity"),
+        identity_sha256=_check_digest(identity["sha256"], empty=True),
         size=check_size(size),
         camera=SessionCamera(
             camera["path"],
-            _number(camera["yaw"], "yaw", 360.0),
-            _number(camera["pitch"], "pitch", 89.0),
-            _number(camera["zoom"], "zoom", 100.0, above=0.01),
+            _check_number(camera["yaw"], "yaw", 360.0),
+            _check_number(camera["pitch"], "pitch", 89.0),
+            _check_number(camera["zoom"], "zoom", 100.0, above=0.01),
         ),
         edits=edits,
         expression=ExpressionSettings(
@@ -246,7 +247,7 @@ def _read(values: dict) -> Session:
         audio=_read_sound(top["audio"]),
         expression_audio=_read_sound(expression["audio"]),
         curves=None if top["curves"] is None else _read_curves(top["curves"], identity["name"]),
-        versions={_text(k, "a version"): _text(v, "a version") for k, v in versions.items()},
+        versions={_check_text(k, "a version"): _check_text(v, "a version") for k, v in versions.items()},
     )
 
 
@@ -265,12 +266,12 @@ def _curves_to_json(curves: Performance) -> dict[str, Any]:
 
 
 def _read_curves(values: Any, identity: str) -> Performance:
-    values = _fields(values, "curves", ("fps", "frames", "exp", "lip", "encoding", "sha256", "data"))
+    values = _check_fields(values, "curves", ("fps", "frames", "exp", "lip", "encoding", "sha256", "data"))
     names = {}
     for group in ("exp", "lip"):
         if not isinstance(values[group], list) or not 1 <= len(values[group]) <= 1000:
             raise _Damaged("its curves have no names")
-        names[group] = tuple(_text(name, "a curve") for name in values[group])
+        names[group] = tuple(_check_text(name, "a curve") for name in values[group])
     exp, columns = len(names["exp"]), len(names["exp"]) + len(names["lip"]) + 1
     frames = values["frames"]
     if values["fps"] != FPS or values["encoding"] != _ENCODING or not isinstance(values["data"], str):
@@ -281,7 +282,7 @@ def _read_curves(values: Any, identity: str) -> Performance:
         data = base64.b64decode(values["data"], validate=True)
     except (binascii.Error, ValueError) as error:
         raise _Damaged("its curves cannot be decoded") from error
-    if hashlib.sha256(data).hexdigest() != _digest(values["sha256"]) or len(data) != 4 * frames * columns:
+    if hashlib.sha256(data).hexdigest() != _check_digest(values["sha256"]) or len(data) != 4 * frames * columns:
         raise _Damaged("its curves are not those that were saved")
     table = np.frombuffer(data, "<f4").astype(np.float32).reshape(frames, columns)
     blink = table[:, -1].copy()
@@ -298,34 +299,34 @@ def _sound_to_json(sound: Sound | None) -> dict[str, str] | None:
 def _read_sound(values: Any) -> Sound | None:
     if values is None:
         return None
-    values = _fields(values, "audio", ("name", "sha256"))
-    return Sound(_text(values["name"], "the sound"), _digest(values["sha256"]))
+    values = _check_fields(values, "audio", ("name", "sha256"))
+    return Sound(_check_text(values["name"], "the sound"), _check_digest(values["sha256"]))
 
 
 def _refuse_constant(name: str):
     raise ValueError(f"{name} is no JSON")
 
 
-def _mapping(values: Any, what: str) -> Mapping[str, Any]:
+def _check_mapping(values: Any, what: str) -> Mapping[str, Any]:
     if not isinstance(values, dict) or len(values) > 1000:
         raise _Damaged(f"{what} should be a list of names and values")
     return values
 
 
-def _fields(values: Any, what: str, names: Iterable[str]) -> Mapping[str, Any]:
+def _check_fields(values: Any, what: str, names: Iterable[str]) -> Mapping[str, Any]:
     """`values`, which must have these fields and no others."""
     if not isinstance(values, dict) or set(values) != set(names):
         raise _Damaged(f"{what} lacks fields or has unknown ones")
     return values
 
 
-def _text(value: Any, what: str) -> str:
+def _check_text(value: Any, what: str) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME or not value.isprintable():
         raise _Damaged(f"the name of {what} is no name")
     return value
 
 
-def _digest(value: Any, empty: bool = False) -> str:
+def _check_digest(value: Any, empty: bool = False) -> str:
     if empty and value == "":
         return value
     if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
@@ -333,7 +334,7 @@ def _digest(value: Any, empty: bool = False) -> str:
     return value
 
 
-def _number(value: Any, what: str, largest: float, above: float | None = None) -> float:
+def _check_number(value: Any, what: str, largest: float, above: float | None = None) -> float:
     low = -largest if above is None else above
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= largest:
         raise _Damaged(f"{what[:40]} is not a number from {low:g} to {largest:g}")

@@ -46,7 +46,7 @@ def test_set_may_be_repeated_or_given_several_values():
         ["render", "x", "-o", "y.png", "--set", "lip1=1", "lip2=2", "--set", "blink=1"],
         ["render", "--set", "lip1=1", "lip2=2", "--set", "blink=1", "x", "-o", "y.png"],
     ):
-        args = cli.build_parser("render").parse_args(cli._spread_settings(argv))
+        args = cli.build_parser("render").parse_args(cli._expand_set_options(argv))
         assert args.settings == ["lip1=1", "lip2=2", "blink=1"] and args.identity == "x"
 
 

@@ -6,7 +6,7 @@ from fakes.speech import syllables
 
 from dgtalker.errors import UserError
 from dgtalker.performance.curves import Performance
-from dgtalker.performance.expression import ExpressionSettings, looped, varied
+from dgtalker.performance.expression import ExpressionSettings, loop_curves, vary_curves
 
 LIMITS = np.array([[-3.0, 3.0]] * 3)
 
@@ -22,7 +22,7 @@ def movement(frames: int, seed: int = 0) -> np.ndarray:
 
 def test_variants_move_as_far_as_fast_and_as_together_as_the_original():
     curves = movement(1000)
-    others = [varied(curves, LIMITS, np.random.default_rng(seed)) for seed in range(4)]
+    others = [vary_curves(curves, LIMITS, np.random.default_rng(seed)) for seed in range(4)]
     steps = np.diff(curves, axis=0).std(axis=0)
     for other in others:
         assert other.shape == curves.shape and other.dtype == np.float32
@@ -33,8 +33,8 @@ def test_variants_move_as_far_as_fast_and_as_together_as_the_original():
         assert 0.3 < np.corrcoef(other[:, 0], curves[:, 0])[0, 1] < 0.85  # tied to the speech, and not the same
     assert np.corrcoef(others[0][:, 0], others[1][:, 0])[0, 1] < 0.85
     tight = np.array([[-0.2, 0.5]] * 3)
-    assert np.all(varied(curves, tight, np.random.default_rng(0)) >= -0.2 - 1e-6)
-    assert varied(curves[:1], LIMITS, np.random.default_rng(0)).shape == (1, 3)  # one frame
+    assert np.all(vary_curves(curves, tight, np.random.default_rng(0)) >= -0.2 - 1e-6)
+    assert vary_curves(curves[:1], LIMITS, np.random.default_rng(0)).shape == (1, 3)  # one frame
 
 
 def test_no_setting_changes_a_lip_bit(identity):
@@ -68,14 +68,14 @@ def test_scheduled_blinks_reach_the_face(identity):
 
 def test_a_short_recording_is_repeated_without_a_jump():
     curves = movement(60)
-    long = looped(curves, 200)
+    long = loop_curves(curves, 200)
     assert long.shape == (200, 3) and np.array_equal(long[:48], curves[:48])
-    assert np.array_equal(looped(curves, 40), curves[:40]) and np.array_equal(looped(curves, 60), curves)
+    assert np.array_equal(loop_curves(curves, 40), curves[:40]) and np.array_equal(loop_curves(curves, 60), curves)
     np.testing.assert_allclose(long[60:96], curves[12:48], atol=1e-6)  # the second time round
     jump = np.abs(curves[0] - curves[-1]).max()
     assert np.abs(np.diff(long, axis=0)).max() < np.abs(np.diff(curves, axis=0)).max() + jump / 5
     for count in (1, 2, 3):
-        np.testing.assert_allclose(looped(np.ones((count, 2), np.float32), 50), 1.0, atol=1e-6)
+        np.testing.assert_allclose(loop_curves(np.ones((count, 2), np.float32), 50), 1.0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
