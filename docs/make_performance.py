@@ -30,7 +30,7 @@ def measure() -> dict[str, dict[int, float]]:
     import numpy as np
     import torch
 
-    from dgtalker.bench import median_seconds, resample
+    from dgtalker.bench import median_seconds, resample_splats
     from dgtalker.camera import Camera, orbit_camera
     from dgtalker.identity import Identity
     from dgtalker.render import render, render_frame
@@ -39,7 +39,7 @@ def measure() -> dict[str, dict[int, float]]:
     rest = identity.frame(np.zeros(identity.n_exp), np.zeros(identity.n_lip))
     found: dict[str, dict[int, float]] = {"cpu": {}, "reference": {}}
     for size, count in COUNTS.items():
-        head, camera = resample(rest, count), orbit_camera(size=size)
+        head, camera = resample_splats(rest, count), orbit_camera(size=size)
         draws = [median_seconds(lambda i, g=head, c=camera: render_frame(g, c)) for _ in range(REPEATS)]
         found["cpu"][size] = 1000 * min(draws)
         intrinsics, times = camera.intrinsics.clone(), []

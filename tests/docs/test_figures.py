@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import re
 from pathlib import Path
@@ -53,3 +55,13 @@ def test_performance_chart_is_up_to_date_and_says_what_was_measured():
     assert draw(record) == drawn, "run python -m docs.make_performance"
     unmeasured = sum(renderer["ms"][size] is None for renderer in record["renderers"] for size in record["scenes"])
     assert drawn.count("not measured") == unmeasured
+
+
+@pytest.mark.parametrize("script", sorted(DOCS.glob("make_*.py")), ids=lambda script: script.stem)
+def test_what_the_scripts_import_exists(script):
+    """Scripts that take minutes are not run here, but a renamed function is found."""
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("dgtalker"):
+            module = importlib.import_module(node.module)
+            for name in node.names:  # a thing of the module, or a module of the package
+                assert hasattr(module, name.name) or importlib.import_module(f"{node.module}.{name.name}")
