@@ -29,7 +29,13 @@ OLDER_KINDS = {"trunk": "backbone"}  # kinds in older checkpoints
 # The hub repository of the checkpoints that an installed package leaves out, laid out as `checkpoints/` is. Whoever
 # publishes them elsewhere changes this line alone.
 HUB_REPO = "dgtalker/dgtalker"
-PUBLISHED = {"identity": ("amara", "anselm"), "prior": ("full",)}  # what is fetched from there by its name
+PUBLISHED = {  # what is fetched from there by its name, with the SHA-256 of its weights: no others are accepted
+    "identity": {
+        "amara": "3697421ac510bd86d69f24032664ddab089357f696458fc86d3cb053d9030ad2",
+        "anselm": "167a03f2e4a8e20982d4f04818fa09d9206323226068d9ab3f128d72cce5fcc0",
+    },
+    "prior": {"full": "f4e4eadd16a7ca8f72540b2a47df6b3883f1eeb3855dd4676ba1538b6e8a9f00"},
+}
 HUB_SECONDS = 6.0  # after which a hub that has not answered counts as out of reach
 
 _REPO_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
@@ -56,20 +62,26 @@ def find_checkpoint(name_or_path_or_repo: str | Path, kind: str = "prior", revis
     `HUB_REPO`. What was fetched once is found again without a network.
 
     Raises:
-        UserError: nothing of that name, a hub out of reach, or a folder without the two checkpoint files.
+        UserError: nothing of that name, a hub out of reach, other weights than those published, or a folder without
+            the two checkpoint files.
     """
     wanted = str(name_or_path_or_repo)
     shipped = checkpoint_root() / KINDS[kind] / wanted
-    if re.fullmatch(r"[\w.-]+", wanted) and wanted not in (".", "..") and shipped.is_dir():
+    if re.fullmatch(r"[\w.-]+", wanted) and wanted not in (".", "..") and os.path.isdir(shipped):
         return _complete(shipped)
-    if Path(wanted).is_dir():
+    if os.path.isdir(wanted):  # unlike Path.is_dir, False for a name that is too long
         return _complete(Path(wanted))
-    if wanted in PUBLISHED.get(kind, ()):
-        return _complete(_download(HUB_REPO, kind, revision, f"{KINDS[kind]}/{wanted}"))
+    if digest := PUBLISHED.get(kind, {}).get(wanted):
+        folder = _complete(_download(HUB_REPO, kind, revision, f"{KINDS[kind]}/{wanted}"))
+        if file_sha256(folder / WEIGHTS_FILE) != digest:
+            raise UserError(f"'{HUB_REPO}' has other weights than the published ones of '{wanted}': not used.")
+        return folder
     if _REPO_NAME.match(wanted):
         return _complete(_download(wanted, kind, revision))
     names = ", ".join(list_checkpoints(kind)) or "none"
-    raise UserError(f"There is no {kind} '{wanted}': give a folder, a hub repository or a shipped name ({names}).")
+    raise UserError(
+        f"There is no {kind} '{wanted[:200]}': give a folder, a hub repository or a shipped name ({names})."
+    )
 
 
 def _complete(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from pathlib import Path
 
@@ -47,9 +48,26 @@ def test_a_published_name_comes_from_its_folder_of_the_hub_repository(monkeypatc
     monkeypatch.setenv("DGTALKER_CHECKPOINTS", str(tmp_path))
     monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
     monkeypatch.setattr(pretrained, "hub_answers", lambda *_: True)
+    with pytest.raises(UserError, match="other weights than the published ones of 'amara'"):
+        pretrained.find_checkpoint("amara", "identity")
+    digest = hashlib.sha256((made / pretrained.WEIGHTS_FILE).read_bytes()).hexdigest()
+    monkeypatch.setitem(pretrained.PUBLISHED["identity"], "amara", digest)
     assert pretrained.find_checkpoint("amara", "identity") == made
     assert asked["repo"] == pretrained.HUB_REPO
     assert all(pattern.startswith("identities/amara/") for pattern in asked["patterns"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, names in pretrained.PUBLISHED.items() for name in names]
+)
+def test_the_published_weights_are_those_of_the_checkout(kind, name):
+    folder = pretrained.checkpoint_root() / pretrained.KINDS[kind] / name
+    assert pretrained.file_sha256(folder / pretrained.WEIGHTS_FILE) == pretrained.PUBLISHED[kind][name]
+
+
+def test_a_name_too_long_for_a_file_is_an_unknown_name():
+    with pytest.raises(UserError, match="There is no identity 'xxx"):
+        pretrained.find_checkpoint("x" * 5000, "identity")
 
 
 @pytest.mark.parametrize("name", ["amara", "someone/head"])
