@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -94,7 +95,8 @@ def orbit_camera(
     At zoom 1 it sees 3.2 dm at the target, from 12 dm away; zoom 2 shows half of that.
     Raises UserError for values that are not finite, a zoom <= 0, a size < 1 or |pitch| >= 90.
     """
-    if not all(math.isfinite(value) for value in (yaw, pitch, zoom, *target)) or zoom <= 0 or size < 1:
+    numbers = all(isinstance(value, Real) and math.isfinite(value) for value in (yaw, pitch, zoom, *target))
+    if not numbers or zoom <= 0 or size < 1:
         raise UserError("Camera yaw, pitch, zoom and target must be finite numbers, zoom and size above zero.")
     if abs(pitch) >= 90:
         raise UserError(f"Camera pitch must lie between -90 and 90 degrees, not {pitch:g}.")

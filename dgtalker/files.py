@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def check_output_file(path: str | Path, suffixes: tuple[str, ...] = ()) -> Path:
     path = Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
         raise UserError(f"The output {path} must end in {' or '.join(suffixes)}.")
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
         raise UserError(f"The output {path} is a folder; name a file.")
     _check_writable(path.parent, path)
     if path.exists() and not os.access(path, os.W_OK):
@@ -77,8 +78,10 @@ def _check_writable(folder: Path, output: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
-        reason = error.strerror or str(error)
+        with suppress(FileNotFoundError):
+            os.stat(output)  # fails for an impossible name
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"The output {output} cannot be written ({reason}); choose another place.") from error
 
 

@@ -109,14 +109,25 @@ def live_frames(
 
     chunks: samples [S] or [S, channels] at `rate` Hz, any S; gain is a factor on them, see performance.streaming.
     Pictures come look_ahead_seconds(identity) late. Drawn blinks do not know of pauses; a face at rest is not enforced
-    where nobody speaks. Raises UserError for chunks that are no samples. Closing the iterator closes `chunks`.
+    where nobody speaks. Raises UserError for bad input, for chunks that are no samples when they come. Closing the
+    iterator closes `chunks`.
     """
-    from soxr import ResampleStream
-
     rate, stream = check_rate(rate), CoefficientStream(identity, gain)
     cameras = _cameras(camera, _LEAD + _TURN, check_size(size))
     blink = (expression or ExpressionSettings()).blink_signal(int(FPS * MAX_SECONDS))
-    blink_part = identity.blink_coefficients(blink)
+    return _draw_live(identity, chunks, cameras, rate, stream, identity.blink_coefficients(blink))
+
+
+def _draw_live(
+    identity: Identity,
+    chunks: Iterable[np.ndarray],
+    cameras: Camera,
+    rate: int,
+    stream: CoefficientStream,
+    blink_part: np.ndarray,
+) -> Iterator[np.ndarray]:
+    from soxr import ResampleStream
+
     resampler = None if rate == SAMPLE_RATE else ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
     shown = 0
 
@@ -137,7 +148,7 @@ def live_frames(
         for block in coefficients():
             for a_exp, a_lip in zip(*block, strict=True):
                 view = shown if shown < _LEAD else _LEAD + (shown - _LEAD) % _TURN
-                yield render_frame(identity.splats(a_exp + blink_part[shown % len(blink)], a_lip), cameras[view])
+                yield render_frame(identity.splats(a_exp + blink_part[shown % len(blink_part)], a_lip), cameras[view])
                 shown += 1
     finally:
         if isinstance(chunks, Generator):

@@ -232,6 +232,8 @@ def test_a_live_sound_is_shown_late_but_equal(head, identity):
     assert all(at / RATE - i / 25 < late + 0.05 for i, at in enumerate(shown_at[:30]))
     other = list(head.stream((s for s in np.split(samples, 4)), size=64))
     assert np.array_equal(frames, other)
+    gaps = [piece for s in np.split(samples, 4) for piece in (s, s[:0])]  # a microphone may have nothing new
+    assert np.array_equal(frames, list(head.stream(iter(gaps), size=64)))
     doubled = list(head.stream(iter([np.repeat(samples, 2)]), size=64, rate=2 * RATE, camera="spiral"))
     assert len(doubled) == 50 and not np.array_equal(doubled, frames)
 
@@ -288,8 +290,8 @@ def refused(call, saying: str) -> None:
 @pytest.mark.parametrize(
     ("sound", "saying"),
     [
-        ("nothing.wav", "not exist"), (b"", "empty"), (b"no sound at all" * 99, "sound"), (7, "not int"),
-        (None, "not NoneType"), (np.zeros(RATE), "not ndarray"), ((np.zeros(0), RATE), "shape"),
+        ("nothing.wav", "not exist"), ("x" * 999, "not exist"), (([[1.0], 2.0], RATE), "samples are"), (b"", "empty"), (b"no sound at all" * 99, "sound"), (7, "not int"),
+        (None, "not NoneType"), (np.zeros(RATE), "not ndarray"), ((np.zeros(0), RATE), "empty"),
         ((np.zeros((1, 1, 1)), RATE), "shape"), ((np.zeros((2, 9000)), RATE), "other way round"),
         ((np.array([0.1, np.nan]), RATE), "finite"), ((np.array(["a"]), RATE), "floats"),
         ((np.zeros(9, bool), RATE), "floats"), ((np.zeros(9, complex), RATE), "floats"),
@@ -323,12 +325,16 @@ def test_bad_requests(head, performance, sound, tmp_path):
         "cannot be written": lambda: head.render(performance, tmp_path / "file" / "x.mp4"),
         "must end in .ply": lambda: head.export(tmp_path / "x.png"),
         "even number": lambda: head.stream(performance, size=63),
-        "from 16": lambda: head.frame(size=4),
+        "from 16": lambda: head.stream(iter([]), size=4),
         "not big": lambda: head.frame(size="big"),
         "camera path": lambda: head.stream(performance, camera="dolly"),
         "a camera is": lambda: head.stream(performance, camera=(1, 2, 3, 4)),
         "pitch": lambda: head.frame(pitch=90),
         "finite": lambda: head.frame(yaw=float("nan")),
+        "yaw, pitch, zoom": lambda: head.frame(yaw="left"),
+        "too long": lambda: head.render(performance, tmp_path / f"{'x' * 300}.mp4"),
+        "null byte": lambda: head.export("x\0.ply"),
+        "the gain must be": lambda: head.stream(iter([]), gain=float("nan")),
         "no coefficient 'smile'": lambda: head.frame(smile=1),
         "lip1 must be": lambda: head.export(tmp_path / "x.ply", lip1=float("inf")),
         "samples are": lambda: list(head.stream(iter([np.zeros((2, 2, 2))]), size=32)),

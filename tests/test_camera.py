@@ -89,7 +89,7 @@ def test_paths():
         camera_path("sideways", 5, 64)
 
 
-@pytest.mark.parametrize("bad", [{"yaw": float("nan")}, {"pitch": 90}, {"zoom": 0}, {"size": 0}])
+@pytest.mark.parametrize("bad", [{"yaw": float("nan")}, {"yaw": "left"}, {"pitch": 90}, {"zoom": 0}, {"size": 0}])
 def test_bad_cameras(bad):
     with pytest.raises(UserError):
         orbit_camera(**bad)

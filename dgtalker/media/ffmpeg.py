@@ -9,6 +9,7 @@ sound_filter), and a process that keeps its reader waiting is killed, as is that
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import tempfile
 import threading
@@ -74,7 +75,7 @@ def sniff_demuxers(path: str | Path) -> str:
     Raises UserError for a file that does not exist, is empty, or is text: playlists, scripts, subtitles, XML.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, False for a name that is too long
         raise UserError(f"{path} does not exist or is not a file.")
     try:
         with open(path, "rb") as file:

@@ -44,6 +44,9 @@ class Performance:
     blink_weights: np.ndarray | None = None  # [3, n_exp], see Identity.blink_weights; None: no identity is known
     sound: Recording | None = None  # that they were made from
 
+    def __repr__(self) -> str:
+        return f"Performance({len(self)} frames, {self.seconds:.2f} s, of {self.identity or 'an unknown head'!r})"
+
     def __len__(self) -> int:
         return len(self.blink)
 

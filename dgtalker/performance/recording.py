@@ -40,8 +40,10 @@ class Recording:
                 raise UserError("The sound is empty: these are 0 bytes.")
             return cls(bytes(sound))
         if isinstance(sound, tuple) and len(sound) == 2:
-            samples, rate = sound
-            return cls((float_samples(samples), check_rate(rate)))
+            samples, rate = float_samples(sound[0]), check_rate(sound[1])
+            if not samples.size:
+                raise UserError("The sound is empty: these are 0 samples.")
+            return cls((samples, rate))
         raise UserError(f"A sound is a path, the bytes of a sound file or (samples, rate), not {type(sound).__name__}.")
 
     @contextmanager
@@ -72,10 +74,13 @@ SoundSource = str | os.PathLike[str] | bytes | tuple[np.ndarray, int] | Recordin
 def float_samples(samples: np.ndarray) -> np.ndarray:
     """A float32 copy of samples [S] or [S, channels]; whole numbers are scaled to +-1.
 
-    Raises UserError for what is no array of samples, is empty or holds values that are not finite.
+    Raises UserError for what is no array of samples or holds values that are not finite.
     """
-    samples = np.asarray(samples)
-    if samples.ndim not in (1, 2) or samples.size == 0:
+    try:
+        samples = np.asarray(samples)
+    except ValueError as error:  # lists of different lengths
+        raise UserError(f"Samples are an array [samples] or [samples, channels]: {error}") from error
+    if samples.ndim not in (1, 2):
         raise UserError(f"Samples are an array [samples] or [samples, channels], not one of shape {samples.shape}.")
     if samples.ndim == 2 and samples.shape[1] > MAX_CHANNELS:
         raise UserError(f"Samples are [samples, channels]; these, {samples.shape}, seem to be the other way round.")

@@ -9,6 +9,8 @@ already have an RMS level near 0.1.
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +38,9 @@ class FeatureStream:
     """push(samples) as they come, then finish(); both return the next rows, float32 [2F, D] of F whole frames."""
 
     def __init__(self, kind: str = "whisper-tiny.en", gain: float = 1.0, weights: str | Path | None = None):
-        """gain: factor on the samples. Raises UserError for an unknown kind or missing Whisper weights."""
+        """gain: factor on the samples. Raises UserError for bad input or missing Whisper weights."""
+        if isinstance(gain, bool) or not isinstance(gain, Real) or not math.isfinite(gain):
+            raise UserError(f"The gain must be a finite number, not {gain}.")
         if kind not in FEATURE_DIMS:
             raise UserError(f"Unknown audio feature kind {kind!r}; choose one of {', '.join(FEATURE_DIMS)}.")
         self.kind, self.gain = kind, np.float32(gain)
