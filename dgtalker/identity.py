@@ -171,12 +171,6 @@ class Identity:
         return self.config.get("title", self.name)
 
     @property
-    def preview_path(self) -> Path | None:
-        """preview.png of the folder it was loaded from, if there is one."""
-        path = self.folder / PREVIEW_FILE if self.folder else None
-        return path if path and path.is_file() else None
-
-    @property
     def device(self) -> torch.device:
         """Where the tensors are."""
         """Where the tensors are."""

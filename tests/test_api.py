@@ -290,7 +290,8 @@ def refused(call, saying: str) -> None:
 @pytest.mark.parametrize(
     ("sound", "saying"),
     [
-        ("nothing.wav", "not exist"), ("x" * 999, "not exist"), (([[1.0], 2.0], RATE), "samples are"), (b"", "empty"), (b"no sound at all" * 99, "sound"), (7, "not int"),
+        ("nothing.wav", "not exist"), ("x" * 999, "not exist"), (([[1.0], 2.0], RATE), "samples are"),
+        (b"", "empty"), (b"no sound at all" * 99, "sound"), (7, "not int"),
         (None, "not NoneType"), (np.zeros(RATE), "not ndarray"), ((np.zeros(0), RATE), "empty"),
         ((np.zeros((1, 1, 1)), RATE), "shape"), ((np.zeros((2, 9000)), RATE), "other way round"),
         ((np.array([0.1, np.nan]), RATE), "finite"), ((np.array(["a"]), RATE), "floats"),

@@ -1,7 +1,6 @@
 """When each phone (speech sound) is spoken in a recording, for figures about lips. Needs PyPI pocketsphinx.
 
-With a transcript (English), pocketsphinx aligns its words and then their phones to the sound. Without one it can guess
-phones (`decode_phones`), with many errors: that is for looking, not for figures.
+Pocketsphinx aligns the words of a transcript (English), and then their phones, to the sound.
 """
 
 from __future__ import annotations
@@ -107,18 +106,6 @@ def align_phones(samples: np.ndarray, text: str) -> list[Phone]:
     return found
 
 
-def decode_phones(samples: np.ndarray) -> list[Phone]:
-    """Guessed phones of samples (mono [samples], 16 kHz) without a transcript. Raises UserError as align_phones."""
-    decoder = _decoder(allphone=True)
-    _run_decoder(decoder, _pcm_bytes(samples))
-    limit = len(samples) / SAMPLE_RATE
-    return [
-        _make_phone(s.word, s.start_frame, s.end_frame - s.start_frame + 1, -math.inf, limit)
-        for s in decoder.seg()
-        if s.word not in _NO_SOUND
-    ]
-
-
 def align_recording(
     path: str | Path, text: str, cache: str | Path | None = None, samples: np.ndarray | None = None
 ) -> list[Phone]:
@@ -171,7 +158,7 @@ def _read_cache(path: Path) -> list[Phone] | None:
         return None  # absent or damaged: made again
 
 
-def _make_phone(label: str, start: int, count: int, score: float, limit: float, word: str = "") -> Phone:
+def _make_phone(label: str, start: int, count: int, score: float, limit: float, word: str) -> Phone:
     """`start` and `count` in pocketsphinx's frames, `score` that of a frame; `limit` is the length of the recording."""
     end = min((start + count) / _FRAMES_PER_SECOND, limit)
     confidence = round(math.exp(min(score, 0) * _SCORE_STEP), 4)
@@ -198,18 +185,14 @@ def _run_decoder(decoder, raw: bytes) -> None:
     decoder.end_utt()
 
 
-@lru_cache(maxsize=2)
-def _decoder(allphone: bool = False):
+@lru_cache(maxsize=1)
+def _decoder():
     try:
         import pocketsphinx
     except ImportError as error:
         raise UserError("Phone timings need the package pocketsphinx; install it with pip.") from error
-    if not allphone:  # the best path through the lattice may give a phone fewer frames than its model has states
-        return pocketsphinx.Decoder(lm=None, bestpath=False, cmn="batch", loglevel="FATAL")
-    model = os.path.join(pocketsphinx.get_model_path("en-us"), "en-us-phone.lm.bin")
-    return pocketsphinx.Decoder(
-        lm=None, allphone=model, lw=2.0, beam=1e-20, pbeam=1e-20, cmn="batch", loglevel="FATAL"
-    )  # fmt: skip
+    # The best path through the lattice may give a phone fewer frames than its model has states.
+    return pocketsphinx.Decoder(lm=None, bestpath=False, cmn="batch", loglevel="FATAL")
 
 
 # -- transcripts ------------------------------------------------------------------------------------------------------

@@ -11,18 +11,17 @@ from dgtalker.errors import UserError
 if TYPE_CHECKING:
     from dgtalker.identity import Identity
 
-MAX_SIZE = 2048  # as in performance.session, which would import torch
-
 
 def size(text: str) -> int:
     """Argparse type: a picture size in pixels."""
+    from dgtalker.performance.session import check_size
+
     try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if not 16 <= value <= MAX_SIZE or value % 2:
-        raise argparse.ArgumentTypeError(f"must be an even number from 16 to {MAX_SIZE}, not {text}")
-    return value
+        return check_size(int(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be a whole number of pixels, not {text}") from error
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def number(text: str) -> float:

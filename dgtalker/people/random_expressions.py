@@ -13,13 +13,8 @@ SPEECH = (
 GAZE = {"left": ("eyeLookOutLeft", "eyeLookInRight"), "right": ("eyeLookInLeft", "eyeLookOutRight")}
 GAZE |= {way.lower(): (f"eyeLook{way}Left", f"eyeLook{way}Right") for way in ("Up", "Down")}
 
-# e = GAIN * max(0, z - THRESHOLD): about a fifth of the units of a random z is active.
+# e = GAIN * max(0, z - THRESHOLD), at most 1: about a fifth of the units of a random z is active.
 THRESHOLD, GAIN = 0.8, 0.45
-
-
-def expression_from_factors(z: np.ndarray) -> np.ndarray:  # [...,52] ~ N(0,1) -> [...,52] in 0..1
-    """Scores that the factors stand for."""
-    return np.clip(GAIN * (z - THRESHOLD), 0.0, 1.0)
 
 
 def factors_from_expression(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # [...,52] -> [...,52]

@@ -11,8 +11,8 @@ from torch import Tensor
 from dgtalker.camera import Camera
 from dgtalker.video.dataset import Clip, Dataset
 
-# MediaPipe's 478 landmarks: corners and middles of the lips, corners of the eyes, forehead and chin.
-MOUTH_CORNERS, LIP_MIDDLES, INNER_LIPS = (61, 291), (0, 17), (13, 14)
+# MediaPipe's 478 landmarks: corners of the mouth, middles of the inner lips, corners of the eyes, forehead and chin.
+MOUTH_CORNERS, INNER_LIPS = (61, 291), (13, 14)
 EYES = ((33, 133), (362, 263))
 FACE_ENDS = (10, 152)
 EMPHASIS = 3.0  # extra weight at the centre of lips and eyes in whole-picture losses
