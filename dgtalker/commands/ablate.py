@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from dgtalker.training.ablation.run import AblationConfig, ablate
-    from dgtalker.training.ablation.table import markdown
+    from dgtalker.training.ablation.table import format_markdown
 
     config = AblationConfig(
         variants=Path(args.variants),
@@ -48,4 +48,4 @@ def run(args: argparse.Namespace) -> None:
     )
     with Progress("ablate") as progress:
         table = ablate(args.dataset, args.test, output, config, progress=progress)
-    print(markdown(table))
+    print(format_markdown(table))

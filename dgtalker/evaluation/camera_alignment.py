@@ -40,7 +40,7 @@ def refine_camera(render: Callable[[Camera], np.ndarray], camera: Camera, real: 
         step = similarity_step(picture, target, mask)
         if step is None:
             break
-        camera = _moved(camera, *step)
+        camera = _move_camera(camera, *step)
     return best
 
 
@@ -71,7 +71,7 @@ def similarity_step(
     return 1 + float(np.clip(zoom, -0.05, 0.05)), float(np.clip(roll, -0.05, 0.05)), centre, shift
 
 
-def _moved(camera: Camera, scale: float, roll: float, centre: np.ndarray, shift: np.ndarray) -> Camera:
+def _move_camera(camera: Camera, scale: float, roll: float, centre: np.ndarray, shift: np.ndarray) -> Camera:
     """Put shift and scale into the intrinsics, roll into a turn about the optical axis (square pixels assumed)."""
     import torch
 

@@ -161,10 +161,10 @@ def _recordings(folder: Path, limit: int) -> list[Recording]:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SOUND_SUFFIXES + VIDEO_SUFFIXES)
     texts = find_transcripts(folder)
     picks = np.unique(np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int)) if paths else []
-    return [Recording(paths[i], folder.name, _text(paths[i], texts)) for i in picks]
+    return [Recording(paths[i], folder.name, _find_transcript(paths[i], texts)) for i in picks]
 
 
-def _text(path: Path, texts: dict[str, str]) -> str | None:
+def _find_transcript(path: Path, texts: dict[str, str]) -> str | None:
     if path.stem in texts:
         return texts[path.stem]
     if path.suffix.lower() in VIDEO_SUFFIXES and (words := grid_transcript(path.stem)):
@@ -242,8 +242,8 @@ def _silence(identity: Identity, size: int, read_landmarks: ReadLandmarks, speak
 def summarise_voices(driven: Sequence[DrivenRecording], extra_lips: Sequence[LipClip] = (), seed: int = 0) -> dict:
     """All metrics, over all recordings and for every voice (folder) alone."""
     predictor = LipPredictor([*extra_lips, *(_lip_clip(s, s.true) for s in driven if s.true is not None)])
-    made = [piece for s in driven for piece in _pieces(_lip_clip(s, s.made))]
-    true = [piece for s in driven if s.true is not None for piece in _pieces(_lip_clip(s, s.true))]
+    made = [piece for s in driven for piece in _split_into_pieces(_lip_clip(s, s.made))]
+    true = [piece for s in driven if s.true is not None for piece in _split_into_pieces(_lip_clip(s, s.true))]
     (found, right), (found_true, _) = (
         retrieval_rate(predictor, made, seed=seed),
         retrieval_rate(predictor, true, seed=seed),
@@ -269,9 +269,9 @@ def summarise_voices(driven: Sequence[DrivenRecording], extra_lips: Sequence[Lip
 
 def _metrics(driven: Sequence[DrivenRecording]) -> dict:
     filmed = [(s, s.true) for s in driven if s.true is not None]
-    closed, rounded = _total(_phone_hits(s.made, s.phones) for s in driven)
-    closed_true, rounded_true = _total(_phone_hits(true, s.phones) for s, true in filmed)
-    shuffled_r, (closed_wrong, rounded_wrong) = _shuffled(driven)
+    closed, rounded = _add_hits(_phone_hits(s.made, s.phones) for s in driven)
+    closed_true, rounded_true = _add_hits(_phone_hits(true, s.phones) for s, true in filmed)
+    shuffled_r, (closed_wrong, rounded_wrong) = _measure_shuffled(driven)
     loud = [articulation.loudness_envelope(s.samples, len(s.made)) for s in driven]
     gaps = [gap for s in driven for gap in articulation.closure_gaps(s.made, s.phones)]
     gaps_true = [gap for s, true in filmed for gap in articulation.closure_gaps(true, s.phones)]
@@ -320,7 +320,7 @@ def _metrics(driven: Sequence[DrivenRecording]) -> dict:
     }
 
 
-def _shuffled(driven: Sequence[DrivenRecording]) -> tuple[float, tuple[PhoneHits, PhoneHits]]:
+def _measure_shuffled(driven: Sequence[DrivenRecording]) -> tuple[float, tuple[PhoneHits, PhoneHits]]:
     """The same with the lips made of every other recording of the voice: what like sentences have in common."""
     r, hits = [], []
     for own in driven:
@@ -332,14 +332,14 @@ def _shuffled(driven: Sequence[DrivenRecording]) -> tuple[float, tuple[PhoneHits
             if own.true is not None:
                 r.append(metrics.pearson(own.true.aperture[:frames], wrong.aperture))
             hits.append(_phone_hits(wrong, [p for p in own.phones if p.end <= frames / FPS]))
-    return metrics.finite_mean(r), _total(hits)
+    return metrics.finite_mean(r), _add_hits(hits)
 
 
 def _phone_hits(mouth: MouthCurves, phones: Sequence[Phone]) -> tuple[PhoneHits, PhoneHits]:
     return articulation.count_closures(mouth, phones), articulation.count_roundings(mouth, phones)
 
 
-def _total(pairs: Iterable[tuple[PhoneHits, PhoneHits]]) -> tuple[PhoneHits, PhoneHits]:
+def _add_hits(pairs: Iterable[tuple[PhoneHits, PhoneHits]]) -> tuple[PhoneHits, PhoneHits]:
     closed, rounded = PhoneHits(), PhoneHits()
     for a, b in pairs:
         closed, rounded = closed + a, rounded + b
@@ -350,7 +350,7 @@ def _lip_clip(driven: DrivenRecording, mouth: MouthCurves) -> LipClip:
     return LipClip(str(driven.recording.path), driven.samples, mouth, driven.recording.voice)
 
 
-def _pieces(clip: LipClip) -> list[LipClip]:
+def _split_into_pieces(clip: LipClip) -> list[LipClip]:
     """Split a clip into pieces of PIECE frames; the rest is left out."""
     size = PIECE * SAMPLE_RATE // FPS
     return [

@@ -64,7 +64,7 @@ def backbone_metrics(backbone: SpeechBackbone, examples: Sequence[Example]) -> d
     rows: list[Mapping[str, float]] = []
     real, made = [], []
     for example in examples:
-        curves = articulate(backbone, example.features.float().numpy())
+        curves = predict_articulation(backbone, example.features.float().numpy())
         lips = example.lips.numpy()
         columns = [backbone.config.channels.index(name) for name in HEADLINES]
         rows.append(
@@ -82,7 +82,7 @@ def backbone_metrics(backbone: SpeechBackbone, examples: Sequence[Example]) -> d
 
 
 @torch.inference_mode()
-def articulate(backbone: SpeechBackbone, features: np.ndarray) -> np.ndarray:
+def predict_articulation(backbone: SpeechBackbone, features: np.ndarray) -> np.ndarray:
     """Articulation [N, C] to features [2N, D], in standard deviations of the films that the backbone was trained on."""
     training = backbone.training
     articulation = backbone.eval()(torch.as_tensor(features, dtype=torch.float32)[None])[1][0].numpy()

@@ -90,7 +90,7 @@ def load_backbone(source: str | Path, revision: str | None = None) -> SpeechBack
     return backbone.eval()
 
 
-def attribution(folder: str | Path) -> str:
+def read_attribution(folder: str | Path) -> str:
     """Credit for the training data, repeated by every identity that contains the backbone; "" if there is none."""
     training = read_config(folder, KIND).get("training")
     credit = training.get("attribution", "") if isinstance(training, dict) else ""

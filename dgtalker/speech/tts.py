@@ -24,9 +24,7 @@ def require_flite() -> str:
     """Return the path of flite. Raises UserError if it is not installed."""
     found = shutil.which("flite")
     if found is None:
-        raise UserError(
-            "Synthetic voices need flite: install it (Debian: apt install flite) or name a folder of them."
-        )
+        raise UserError("Synthetic voices need flite: install it (Debian: apt install flite) or name a folder of them.")
     return found
 
 

@@ -7,7 +7,7 @@ import torch
 from dgtalker.errors import UserError
 from dgtalker.head.template import HeadTemplate, rasterise_uv
 from dgtalker.people.rays import cast_rays
-from dgtalker.people.template.uv_unwrap import flatten
+from dgtalker.people.template.uv_unwrap import flatten_patch
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_flatten_follows_density():
     triangles = np.concatenate([np.stack([a, a + 1, a + n + 1], 1), np.stack([a, a + n + 1, a + n], 1)])
     middle = vertices[triangles].mean(1)
     dense = middle[:, 0] < 0.5
-    uv = flatten(vertices, triangles, [0, n - 1, n * n - 1, n * n - n], 1.0, np.where(dense, 4.0, 1.0))
+    uv = flatten_patch(vertices, triangles, [0, n - 1, n * n - 1, n * n - n], 1.0, np.where(dense, 4.0, 1.0))
     p = uv[triangles]
     e1, e2 = p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]
     area = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from dgtalker.errors import UserError
 from dgtalker.identity import Identity
 from dgtalker.navigation.model import Navigation, NavigationConfig
-from dgtalker.navigation.speech_backbone import BackboneConfig, SpeechBackbone, attribution, load_backbone
+from dgtalker.navigation.speech_backbone import BackboneConfig, SpeechBackbone, load_backbone, read_attribution
 from dgtalker.pretrained import WEIGHTS_FILE, write_checkpoint
 
 BACKBONE = BackboneConfig("log-mel", 80, ("aperture", "width"), hidden=8, dropout=0.0)
@@ -46,7 +46,7 @@ def test_a_saved_backbone_is_found_by_name_and_says_the_same(saved, monkeypatch)
         hidden, lips = load_backbone(source)(features)
         assert hidden.shape == (1, 10, 8) and lips.shape == (1, 10, 2)
         torch.testing.assert_close(lips, backbone(features)[1], atol=1e-2, rtol=1e-2)
-    assert "CC0, nobody" in attribution(folder)
+    assert "CC0, nobody" in read_attribution(folder)
 
 
 def truncate(folder):
@@ -100,7 +100,7 @@ def test_checkpoints_that_call_the_backbone_a_trunk_still_load(saved, tmp_path):
     backbone, folder = saved
     edit(folder, lambda config: config.update(kind="trunk", trunk=config.pop("backbone")))
     torch.testing.assert_close(load_backbone(folder).lips.weight, backbone.lips.weight, atol=1e-3, rtol=0)
-    assert "CC0, nobody" in attribution(folder)
+    assert "CC0, nobody" in read_attribution(folder)
 
     made = Identity("speaker", with_backbone(), fake_head(), {"feature_kind": "log-mel"})
     older = made.save_pretrained(tmp_path / "speaker")

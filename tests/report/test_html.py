@@ -9,7 +9,7 @@ import pytest
 from dgtalker.errors import UserError
 from dgtalker.report.figures import Curves, ReportFigures, Strip
 from dgtalker.report.html import render_page, write_page
-from dgtalker.report.html.plots import bar_plot, line_plot, split_at_nan, tick_label, ticks
+from dgtalker.report.html.plots import bar_plot, line_plot, round_ticks, split_at_nan, tick_label
 from dgtalker.report.html.text import format_number
 
 EVIL = "<script>alert('x')</script>\"&"
@@ -127,7 +127,7 @@ def test_bars_show_what_is_over_the_mark():
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-60, 60), (27.1, 28.3), (0, 0), (1e-4, 3e-4), (5, 5)])
 def test_ticks_are_few_round_and_enclose(low, high):
-    found = ticks(low, high, 5)
+    found = round_ticks(low, high, 5)
     assert 2 <= len(found) <= 9 and found[0] <= low and found[-1] >= high
     assert all(len(tick_label(t)) <= 8 for t in found)
 

@@ -63,7 +63,7 @@ def picture_loss(images: Tensor, pictures: Tensor, config: FittingConfig) -> Ten
     return loss + config.square_weight * (images - pictures).square().mean()
 
 
-def invert(
+def invert_pictures(
     generator: Generator, pictures: Tensor, cameras: Camera, config: FittingConfig, encoder: RidgeEncoder | None = None,
     cancelled: resumable.Cancelled = resumable.always_false,
 ) -> Tensor:  # fmt: skip
@@ -84,13 +84,13 @@ def invert(
                 residuals = generator.residuals(w)
         image = render(_with_residuals(generator, w, residuals)[0], cameras)[0]
         loss = picture_loss(image, pictures, config) + config.prior_weight * white.square().mean()
-        _descend(optimizer, loss, [config.invert_rate * schedule(step, config.invert_steps)])
+        _descend(optimizer, loss, [config.invert_rate * learning_rate_factor(step, config.invert_steps)])
         with torch.no_grad():
             white.clamp_(-MAX_LATENT, MAX_LATENT)
     return (generator.w_mean + generator.w_std * white).detach()
 
 
-def tune(
+def tune_splats(
     generator: Generator, w: Tensor, pictures: Tensor, cameras: Camera, config: FittingConfig, smooth: SmoothField,
     cancelled: resumable.Cancelled = resumable.always_false,
 ) -> Gaussians:  # fmt: skip
@@ -118,7 +118,7 @@ def tune(
     for step in range(config.tune_steps):
         _stop_if(cancelled)
         loss = picture_loss(render(changed(), cameras)[0], pictures, config)
-        _descend(optimizer, loss, [rate * schedule(step, config.tune_steps) for rate in rates])
+        _descend(optimizer, loss, [rate * learning_rate_factor(step, config.tune_steps) for rate in rates])
     with torch.no_grad():
         return changed()
 
@@ -133,7 +133,7 @@ def _with_residuals(generator: Generator, w: Tensor, residuals: dict[str, Tensor
         generator.residuals = computed
 
 
-def schedule(step: int, steps: int) -> float:
+def learning_rate_factor(step: int, steps: int) -> float:
     """Factor of the learning rate: a short warm-up, then a cosine to a tenth."""
     return min(1.0, (step + 1) / 5) * (0.1 + 0.45 * (1 + math.cos(math.pi * step / steps)))
 

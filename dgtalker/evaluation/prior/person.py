@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from dgtalker import metrics, resumable
 from dgtalker.evaluation.prior.close_ups import compare_close_ups
-from dgtalker.evaluation.prior.fitting import FittingConfig, SmoothField, invert, tune
+from dgtalker.evaluation.prior.fitting import FittingConfig, SmoothField, invert_pictures, tune_splats
 from dgtalker.evaluation.prior.geometry import geometry_error
 from dgtalker.evaluation.prior.held_out import ALL_VIEWS, FIT_VIEWS, HeldOutPerson, cameras_of, make_held_out_person
 from dgtalker.evaluation.prior.initialization import RidgeEncoder
@@ -58,9 +58,9 @@ def measure_person(context: PriorContext, number: int, cancelled: resumable.Canc
     person = make_held_out_person(context.source, context.seed, number, context.size, context.folder)
     timer.finish_stage("pictures")
     cameras, pictures = cameras_of(FIT_VIEWS, context.size), person.pictures(FIT_VIEWS)
-    w = invert(generator, pictures, cameras, context.fitting, context.encoder, cancelled)
+    w = invert_pictures(generator, pictures, cameras, context.fitting, context.encoder, cancelled)
     timer.finish_stage("inversion")
-    tuned = tune(generator, w, pictures, cameras, context.fitting, context.smooth, cancelled)
+    tuned = tune_splats(generator, w, pictures, cameras, context.fitting, context.smooth, cancelled)
     timer.finish_stage("tuning")
     heads = {"mean_head": _splats(generator, generator.w_mean), "inversion": _splats(generator, w), "tuned": tuned}
     figures = {name: compare_views(generator, splats, person) for name, splats in heads.items()}

@@ -136,7 +136,7 @@ def evaluate_prior(
             "interpolation": mean_interpolation(generator, latents, config.size),
             "face_units": measure_face_units(generator),
         }  # fmt: skip
-    by_stage = {stage: summary.fairness(report[stage]) for stage in ("inversion", "tuned")}
+    by_stage = {stage: summary.compare_groups(report[stage]) for stage in ("inversion", "tuned")}
     report["fairness"] = {**by_stage["tuned"], "by_stage": by_stage}
     report["targets"] = {**TARGETS, "met": targets_met(report)}
     report["fitting"] = asdict(config.fitting)

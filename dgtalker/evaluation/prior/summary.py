@@ -62,7 +62,7 @@ def by_group(people: list[dict], rows: list[dict], division: str) -> dict[str, d
     return out
 
 
-def fairness(figures: dict) -> dict:
+def compare_groups(figures: dict) -> dict:
     """The group furthest behind the best of its division, over FAIR_DIVISIONS; None without two groups to compare."""
     worst = {"worst_group": None, "gap_db": float("nan"), "best_group": None, "behind_mean_db": float("nan")}
     for division in FAIR_DIVISIONS:

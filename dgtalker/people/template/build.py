@@ -19,7 +19,7 @@ from dgtalker.people.fitted import read_part
 from dgtalker.people.morphs import head_morphs, sample_shape
 from dgtalker.people.template.inner_parts import add_eyes, add_teeth, add_tongue
 from dgtalker.people.template.outer_surfaces import NECK_PLANE, add_hair_shell, add_skin, segment_skin
-from dgtalker.people.template.parts import PART_NAMES, Parts, bump
+from dgtalker.people.template.parts import PART_NAMES, Parts, smooth_bump
 
 SHAPES, SAMPLES = 64, 900  # shape coefficients, and random heads that their basis is fitted to
 
@@ -124,9 +124,11 @@ def _region_weights(position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return t * t * (3 - 2 * t)
 
     y = position[:, 1]
-    nose = bump(position, (0, 6.93, 1.6), (0.26, 0.26, 0.35))
+    nose = smooth_bump(position, (0, 6.93, 1.6), (0.26, 0.26, 0.35))
     upper = step(y, 7.02, 7.12) * np.clip(1 - 1.5 * nose, 0, 1)
-    lower = (1 - step(y, 6.76, 6.86)) * np.clip(1 - 1.5 * bump(position, (0, 6.95, 1.6), (0.26, 0.2, 0.35)), 0, 1)
+    lower = (1 - step(y, 6.76, 6.86)) * np.clip(
+        1 - 1.5 * smooth_bump(position, (0, 6.95, 1.6), (0.26, 0.2, 0.35)), 0, 1
+    )
     return upper, lower
 
 

@@ -10,11 +10,11 @@ from dgtalker.people.template.parts import (
     PART_NAMES,
     Parts,
     boundary_corners,
-    bump,
     connected_labels,
     grid_triangles,
+    smooth_bump,
     turn_outwards,
-    unwrap,
+    unwrap_part,
 )
 from dgtalker.people.template.uv_unwrap import boundary_loop
 
@@ -30,10 +30,10 @@ def add_eyes(parts: Parts, eyes: FittedPart, mean: np.ndarray) -> None:
         position = vertices[used]
         centre = position.mean(0)
         four = boundary_corners(position, boundary_loop(faces))
-        density = 1 + 2.5 * bump(
+        density = 1 + 2.5 * smooth_bump(
             position[faces].mean(1), (centre[0], centre[1], position[:, 2].max()), (0.09, 0.09, 0.2)
         )
-        uv = unwrap(position, faces, four, name, density)
+        uv = unwrap_part(position, faces, four, name, density)
         offset = position - (mean[eyes.index[used]] * eyes.weight[used][..., None]).sum(1)
         parts.add(
             eyes.index[used], eyes.weight[used], offset, PART_NAMES.index(name), faces, name, uv[faces], eyes.uv[chosen]
@@ -108,7 +108,7 @@ def add_tongue(parts: Parts, tongue: FittedPart, mean: np.ndarray) -> None:
     faces, texture = faces.reshape(-1, 3), tongue.uv[chosen]
     position = vertices[used]
     four = boundary_corners(position, boundary_loop(faces))
-    uv = unwrap(position, faces, four, "tongue")
+    uv = unwrap_part(position, faces, four, "tongue")
     offset = position - (mean[tongue.index[used]] * tongue.weight[used][..., None]).sum(1)
     parts.add(
         tongue.index[used], tongue.weight[used], offset, PART_NAMES.index("tongue"), faces, "tongue", uv[faces], texture

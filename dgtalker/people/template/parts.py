@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
-from dgtalker.people.template.uv_unwrap import boundary_loop, flatten
+from dgtalker.people.template.uv_unwrap import boundary_loop, flatten_patch
 
 PART_NAMES = (
     "skin",
@@ -99,7 +99,7 @@ def turn_outwards(position: np.ndarray, triangles: np.ndarray, centre: np.ndarra
     return triangles if facing > 0 else triangles[:, ::-1]
 
 
-def unwrap(
+def unwrap_part(
     position: np.ndarray,  # [V, 3]
     triangles: np.ndarray,  # [F, 3]
     corners: list[int],  # boundary vertices: top left, top right, bottom right, bottom left
@@ -114,8 +114,8 @@ def unwrap(
     where = [int(np.flatnonzero(loop == c)[0]) for c in corners]
     if where != sorted(where):
         # The loop runs the other way round: flip the triangles (an image's v axis points down).
-        return flatten(position, triangles[:, ::-1], corners, aspect, density)
-    return flatten(position, triangles, corners, aspect, density)
+        return flatten_patch(position, triangles[:, ::-1], corners, aspect, density)
+    return flatten_patch(position, triangles, corners, aspect, density)
 
 
 def boundary_corners(position: np.ndarray, loop: np.ndarray) -> list[int]:
@@ -125,6 +125,8 @@ def boundary_corners(position: np.ndarray, loop: np.ndarray) -> list[int]:
     return [int(loop[np.argmin(np.abs(np.angle(np.exp(1j * (angle - a)))))]) for a in np.deg2rad([135, 45, -45, -135])]
 
 
-def bump(points: np.ndarray, centre: tuple[float, ...], radius: tuple[float, ...]) -> np.ndarray:  # [N, 3] -> [N]
+def smooth_bump(
+    points: np.ndarray, centre: tuple[float, ...], radius: tuple[float, ...]
+) -> np.ndarray:  # [N, 3] -> [N]
     """1 at the centre, falling to 0 smoothly at about twice the radius (per axis)."""
     return np.exp(-(((((points - np.array(centre)) / np.array(radius)) ** 2).sum(-1)) ** 2))

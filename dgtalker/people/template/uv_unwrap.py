@@ -21,7 +21,7 @@ def boundary_loop(triangles: np.ndarray) -> np.ndarray:
     return np.array(loop)
 
 
-def flatten(
+def flatten_patch(
     vertices: np.ndarray,  # [V, 3]
     triangles: np.ndarray,  # [F, 3]
     corners: list[int],  # four boundary vertices, in loop order: (0,0), (1,0), (1,1), (0,1) of the rectangle

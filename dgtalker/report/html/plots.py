@@ -28,7 +28,10 @@ def line_plot(curves: Curves) -> str:
     values = values[np.isfinite(values)]
     if len(values) == 0 or len(curves.x) == 0:
         return ""
-    xs, ys = ticks(float(min(curves.x)), float(max(curves.x)), 7), ticks(float(values.min()), float(values.max()), 5)
+    xs, ys = (
+        round_ticks(float(min(curves.x)), float(max(curves.x)), 7),
+        round_ticks(float(values.min()), float(values.max()), 5),
+    )
     x_low, x_high = float(min(curves.x)), float(max(curves.x))
     y_low, y_high = min(ys[0], float(values.min())), max(ys[-1], float(values.max()))
     across = lambda x: LEFT + (WIDTH - LEFT - RIGHT) * (x - x_low) / max(x_high - x_low, 1e-9)  # noqa: E731
@@ -99,7 +102,7 @@ def split_at_nan(x: np.ndarray, y: np.ndarray) -> list[list[tuple[float, float]]
     return [run for run in found if run]
 
 
-def ticks(low: float, high: float, count: int) -> list[float]:
+def round_ticks(low: float, high: float, count: int) -> list[float]:
     """About `count` round numbers that enclose low..high."""
     if high - low < 1e-9:
         low, high = low - 0.5 * max(abs(low), 1e-3), high + 0.5 * max(abs(high), 1e-3)

@@ -46,7 +46,7 @@ from dgtalker.resumable import (
     save_state,
     stop_on_interrupt,
 )
-from dgtalker.training.ablation.table import make_table, markdown
+from dgtalker.training.ablation.table import format_markdown, make_table
 from dgtalker.training.ablation.variants import Variant, read_variants, select_variants
 from dgtalker.training.identity.baking import BakingConfig, bake_head, generate_gaussians
 from dgtalker.training.identity.coefficient_axes import training_coefficients
@@ -269,7 +269,7 @@ class _AblationRun:
         records = {variant: record for variant in variants if (record := self.read_finished_record(variant))}
         table = make_table(records, self.dataset, self.test, self.clips, self.common.seed)
         _write_json(self.out / "table.json", table)
-        write_atomic(self.out / "table.md", markdown(table).encode())
+        write_atomic(self.out / "table.md", format_markdown(table).encode())
         return table
 
 

@@ -57,7 +57,7 @@ def make_table(
     }
 
 
-def markdown(table: Mapping[str, Any]) -> str:
+def format_markdown(table: Mapping[str, Any]) -> str:
     """The table in Markdown, followed by what each variant changes."""
     heads = ["variant", *(head for head, _, _ in COLUMNS), *(head for head, _ in LEAKAGE_COLUMNS)]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]

@@ -25,7 +25,7 @@ from dgtalker.head.generator import Generator
 from dgtalker.head.w_plus import WPlusGenerator
 from dgtalker.identity import Identity
 from dgtalker.navigation.model import Navigation, NavigationConfig
-from dgtalker.navigation.speech_backbone import BackboneConfig, attribution, load_backbone
+from dgtalker.navigation.speech_backbone import BackboneConfig, load_backbone, read_attribution
 from dgtalker.pretrained import find_checkpoint
 from dgtalker.resumable import (
     Cancelled,
@@ -128,7 +128,7 @@ class _CreationRun:
         self.prior_hash = file_sha256(prior_folder / "model.safetensors")
         self.backbone = None if backbone_folder is None else load_backbone(backbone_folder)
         self.backbone_hash = None if backbone_folder is None else file_sha256(backbone_folder / "model.safetensors")
-        self.backbone_credit = "" if backbone_folder is None else attribution(backbone_folder)
+        self.backbone_credit = "" if backbone_folder is None else read_attribution(backbone_folder)
         self.work = out.with_name(out.name + ".work")
         try:
             self.work.mkdir(parents=True, exist_ok=True)

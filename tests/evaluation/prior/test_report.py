@@ -13,7 +13,7 @@ from dgtalker.errors import UserError
 from dgtalker.evaluation.prior import PriorReportConfig, evaluate_prior, report, summary
 from dgtalker.evaluation.prior.close_ups import crop_boxes
 from dgtalker.evaluation.prior.expressiveness import measure_face_units
-from dgtalker.evaluation.prior.fitting import FittingConfig, SmoothField, invert, tune
+from dgtalker.evaluation.prior.fitting import FittingConfig, SmoothField, invert_pictures, tune_splats
 from dgtalker.evaluation.prior.geometry import geometry_error
 from dgtalker.evaluation.prior.held_out import ALL_VIEWS, FIT_VIEWS, SEVEN_VIEWS, UNSEEN_VIEWS, demographic_groups
 from dgtalker.evaluation.prior.initialization import RidgeEncoder
@@ -145,7 +145,7 @@ def test_inversion_and_tuning_come_near(generator):
     pictures = render(truth, cameras)[0].clamp(0, 1)
     config = FittingConfig(samples=30, invert_steps=40, tune_steps=15)
     guess = RidgeEncoder.fit(generator, FIT_VIEWS, 48, config.samples, 0)
-    found = invert(generator, pictures, cameras, config, guess)
+    found = invert_pictures(generator, pictures, cameras, config, guess)
 
     def score(splats):
         return tensor_psnr(render(splats, cameras)[0], pictures)
@@ -157,7 +157,7 @@ def test_inversion_and_tuning_come_near(generator):
     truth.colors = truth.colors * torch.tensor([0.6, 1.0, 1.2])
     pictures = render(truth, cameras)[0].clamp(0, 1)
     inverted = generator(found[None])[0]
-    tuned = tune(generator, found, pictures, cameras, config, SmoothField(generator, config))
+    tuned = tune_splats(generator, found, pictures, cameras, config, SmoothField(generator, config))
     assert score(tuned) > score(inverted) + 1
     side = Camera.stack([orbit_camera(-70, 0, 48)])
     wanted = render(truth, side)[0].clamp(0, 1)
@@ -248,9 +248,9 @@ def test_walk_measures_jumps(generator, monkeypatch):
 
 def test_worst_group():
     groups = {"light": {"psnr": 30.0, "n": 5}, "dark": {"psnr": 27.5, "n": 5}, "mixed": {"psnr": 20.0, "n": 1}}
-    found = summary.fairness({"psnr": 28.0, "by_group": {"tone": groups}})
+    found = summary.compare_groups({"psnr": 28.0, "by_group": {"tone": groups}})
     assert found["worst_group"] == "dark" and found["gap_db"] == 2.5 and found["behind_mean_db"] == 0.5
-    lonely = summary.fairness({"psnr": 28.0, "by_group": {"tone": {"light": groups["light"]}}})
+    lonely = summary.compare_groups({"psnr": 28.0, "by_group": {"tone": {"light": groups["light"]}}})
     assert lonely["worst_group"] is None and report.json_safe(lonely)["gap_db"] is None
 
 
