@@ -18,6 +18,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--like", metavar="DATASET", help="take shape, crop and scales from this data set: for held-out clips"
     )
     parser.add_argument(
+        "--size",
+        type=int,
+        choices=[256, 384, 512],
+        help="side of the head crops in pixels; by default the largest that the videos can fill",
+    )
+    parser.add_argument(
         "--features", choices=["whisper-tiny.en", "log-mel"], default="whisper-tiny.en", help="what hears the sound"
     )
 
@@ -33,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
             face_landmarker=args.face_landmarker,
             segmenter=args.segmenter,
             like=args.like,
-            config=PreprocessConfig(feature_kind=args.features),
+            config=PreprocessConfig(size=args.size, feature_kind=args.features),
             progress=progress,
         )
     print(f"{args.output}: {len(dataset)} clips, {dataset.frames} frames")

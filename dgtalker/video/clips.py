@@ -13,19 +13,20 @@ import numpy as np
 
 from dgtalker.errors import UserError
 from dgtalker.media.clock import FPS
-from dgtalker.video.landmarks import LANDMARKS, SCORE_NAMES, Landmarker
+from dgtalker.video.landmarks import LANDMARKS, SCORE_NAMES, FaceFollower, Landmarker
 from dgtalker.video.source import VideoInfo, find_cuts, read_frames, thumbnail
 from dgtalker.video.tracking import Track
 from dgtalker.video.worker_pool import InputProblems, ProgressCounter, WorkerPool
 
-ALGORITHM = 3  # raise it when the same video would give other numbers
+ALGORITHM = 4  # raise it when the same video would give other numbers
+SIZES = (256, 384, 512)  # pixels, sides of head crops
 
 
 @dataclass(frozen=True)
 class PreprocessConfig:
     """How videos become a data set."""
 
-    size: int = 256  # side of the head crops, pixels
+    size: int | None = None  # side of the head crops, pixels; None: the largest of SIZES that the videos can fill
     feature_kind: str = "whisper-tiny.en"  # audio features: whisper-tiny.en or log-mel
     min_face: int = 64  # smallest usable face in the source, pixels
     min_frames: int = 25  # shorter shots are left out
@@ -145,7 +146,8 @@ def _analyse_part(video: Video, start: int, stop: int | None, landmarker: Path, 
     if not video.info.has_sound:
         raise UserError(f"{video.path.name} has no sound; a talking head needs the speech of the video.")
     landmarks, scores, second, thumbnails = [], [], [], []
-    with Landmarker(landmarker) as finder:
+    with Landmarker(landmarker) as model:
+        finder = FaceFollower(model)
         for frame in islice(read_frames(video.path, video.info), start, stop):
             faces = finder.detect(frame)
             landmarks.append(faces[0].landmarks if faces else np.full((LANDMARKS, 2), np.nan, np.float32))

@@ -15,7 +15,7 @@ import torch
 
 from dgtalker.errors import UserError
 from dgtalker.media.clock import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from dgtalker.video.clips import ALGORITHM, TrackedClip, UntrackedClip
+from dgtalker.video.clips import ALGORITHM, SIZES, TrackedClip, UntrackedClip
 from dgtalker.video.dataset import ClipInfo, DatasetInfo, read_clip_key, write_clip
 from dgtalker.video.masks import HeadGeometry, face_masks, head_region, neck_skin_mask, project
 from dgtalker.video.matting import matte_frames
@@ -76,6 +76,12 @@ def choose_crop_side(
     if extents:
         side = max(side, 2 * max(extents) + 0.2)
     return round(min(side, 1.5 * PORTRAIT), 3)
+
+
+def choose_crop_size(clips: list[TrackedClip], focal: float, side: float) -> int:
+    """The largest of SIZES that half of the clips can fill: their crops, `side` dm wide, have as many source pixels."""
+    filled = float(np.median([_crop_window(clip, focal, side, SIZES[0]).side for clip in clips]))
+    return max((size for size in SIZES if size <= filled), default=SIZES[0])
 
 
 def _head_extent(clip: TrackedClip, head: HeadGeometry, focal: float, segmenter: Path) -> float:

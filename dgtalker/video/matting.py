@@ -118,7 +118,7 @@ def build_trimap(
 def refine_alpha(
     picture: np.ndarray, rough: np.ndarray, face: np.ndarray | None = None, plate: np.ndarray | None = None
 ) -> np.ndarray:
-    """Alpha float32 [S,S] of one crop; arguments as for build_trimap. What is not connected with the head is left out."""
+    """Alpha float32 [S,S] of one crop, without what is not connected with the head; arguments as for build_trimap."""
     import cv2
 
     size = len(rough)

@@ -20,7 +20,15 @@ import torch
 
 from dgtalker.errors import UserError
 from dgtalker.video.clips import PreprocessConfig, TrackedClip, UntrackedClip, Video, analyse_videos, split_into_clips
-from dgtalker.video.crops import CropSettings, choose_crop_side, clip_digest, crop_clips, eye_blink, has_current_clip
+from dgtalker.video.crops import (
+    CropSettings,
+    choose_crop_side,
+    choose_crop_size,
+    clip_digest,
+    crop_clips,
+    eye_blink,
+    has_current_clip,
+)
 from dgtalker.video.dataset import Dataset, DatasetInfo, read_info, write_info
 from dgtalker.video.landmarks import FACE_LANDMARKER, SCORE_NAMES, SEGMENTER, find_model
 from dgtalker.video.masks import HeadGeometry
@@ -101,7 +109,7 @@ def preprocess(
         info = DatasetInfo(
             feature_kind=config.feature_kind,
             shape=[round(float(v), 5) for v in identity.shape],
-            size=config.size,
+            size=config.size or choose_crop_size(tracked, identity.focal, window),
             focal=identity.focal,
             window=window,
             expression_names=names,
