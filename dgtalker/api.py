@@ -238,6 +238,7 @@ def preprocess(
     folder: str | Path,
     *,
     like: str | Path | None = None,
+    size: int | None = None,
     features: str = "whisper-tiny.en",
     face_landmarker: str | Path | None = None,
     segmenter: str | Path | None = None,
@@ -245,8 +246,9 @@ def preprocess(
 ) -> Dataset:
     """Make a data set in `folder` from videos of one person, files or folders of them; what is there is kept.
 
-    like: a data set whose shape, crop and scales are taken, for held-out clips. features: "whisper-tiny.en" or
-    "log-mel", what hears the sound. face_landmarker, segmenter: MediaPipe's model files, searched for if None.
+    like: a data set whose shape, crop and scales are taken, for held-out clips. size: side of the head crops, 256, 384
+    or 512 pixels, by default the largest that the videos can fill. features: "whisper-tiny.en" or "log-mel", what hears
+    the sound. face_landmarker, segmenter: MediaPipe's model files, searched for if None.
     Raises UserError if no video is usable.
 
     >>> dataset = dg.preprocess("films/", "dataset")  # doctest: +SKIP
@@ -255,7 +257,7 @@ def preprocess(
     from dgtalker.video.preprocess import preprocess as make_dataset
 
     sources = [videos] if isinstance(videos, str | Path) else list(videos)
-    config, report = PreprocessConfig(feature_kind=features), progress or no_progress
+    config, report = PreprocessConfig(size=size, feature_kind=features), progress or no_progress
     return make_dataset(sources, folder, face_landmarker, segmenter, like, config, progress=report)
 
 
