@@ -142,7 +142,7 @@ class _Downmix:
 
 
 def find_uncancelled_channel(
-    path: Path, mono: np.ndarray, max_seconds: float, cancelled: Callable[[], bool] | None
+    path: Path, mono: np.ndarray, max_seconds: float, cancelled: Callable[[], bool] | None = None
 ) -> int | None:
     """The loudest channel of a file whose channels cancel each other in `mono`, read by ffmpeg; None for others."""
     if np.sqrt(np.square(mono).mean()) > _QUIET or (channels := probe(path, cancelled).channels) < 2:
