@@ -32,10 +32,26 @@ KIND = "identity"
 PREVIEW_FILE = "preview.png"
 CARD_FILE = "README.md"
 COEFFICIENT_SHEET_FILE = "coefficients.webp"  # what each coefficient does, in pictures
-FULL_PRECISION = ("head.mean_means",)  # half precision would move splats by a fifth of a pixel
+FULL_PRECISION = (
+    "head.mean_means",  # half precision would move splats by a fifth of a pixel
+    *(f"head.weights_{name}" for name in ATTRIBUTES),  # small, and turned with the axes: rounding would add up to
+    "navigation.blendshapes.raw",  # two grey levels
+    "navigation.blendshapes.scales",
+    "navigation.unit",
+    "navigation.w_can",
+    *(
+        f"navigation.{branch}_encoder.audio.head.{kind}"
+        for branch in ("expression", "lip")
+        for kind in ("weight", "bias")
+    ),
+    *(f"navigation.{branch}_encoder.audio.attention.weight" for branch in ("expression", "lip")),
+    "navigation.expression_encoder.blink.linear",
+    "navigation.expression_encoder.blink.quadratic",
+)
 INT8_TENSORS = tuple(  # 56 dB at 512 px against half precision
     f"{kind}_{name}" for kind in ("head.basis", "controls.change") for name in ATTRIBUTES
 )
+SLIDER_STD = 3.0  # that every slider reaches at least, either way
 MAX_COEFFICIENT = 20.0  # training standard deviations; more is a typing error
 
 
@@ -219,6 +235,17 @@ class Identity:
         """[n_exp + n_lip, 2] smallest and largest value of each coefficient in training."""
         return self.navigation.limits.cpu().numpy()
 
+    @property
+    def ranges(self) -> np.ndarray:
+        """[n_exp + n_lip, 2] float32, how far each coefficient can be set: +-3 joined with where speech keeps it.
+
+        That is the 99 % range that describe-identity found; without it, the extremes of training.
+        """
+        rows = self.descriptions.values()
+        usual = np.array([[row["low"], row["high"]] for row in rows]) if rows else self.limits
+        low, high = np.clip(usual, -MAX_COEFFICIENT, MAX_COEFFICIENT).T
+        return np.stack([np.minimum(low, -SLIDER_STD), np.maximum(high, SLIDER_STD)], axis=1).astype(np.float32)
+
     # -- inference -------------------------------------------------------------------------------------------------
 
     def gaussians(
@@ -305,12 +332,13 @@ class Identity:
     def coefficients(self, settings: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
         """{"lip3": 1.5, "exp1": -1, "blink": 1} -> a_exp [n_exp], a_lip [n_lip]; what is not named is zero.
 
+        What lies outside of `ranges` counts as their end.
         Face controls may be named, and change nothing here. Raises UserError for an unknown name, or a value that is
         not finite or absurdly large.
         """
         names = self.exp_names + self.lip_names
         self.check_settings(settings)
-        values = np.array([settings.get(name, 0.0) for name in names], np.float32)
+        values = np.clip(np.array([settings.get(name, 0.0) for name in names], np.float32), *self.ranges.T)
         a_exp, a_lip = values[: self.n_exp], values[self.n_exp :]
         return a_exp + self.blink_coefficients(float(settings.get("blink", 0.0))), a_lip
 

@@ -48,10 +48,10 @@ class Engine:
         return [self._gallery_card(name) for name in list_identities()]
 
     def describe(self, name: Any) -> dict[str, Any]:
-        """One identity, which it loads: {name, exp_names, lip_names, labels, about, ranges, sheet}.
+        """One identity, which it loads: {name, exp_names, lip_names, labels, about, limits, ranges, means, sheet}.
 
-        labels, about and ranges are by coefficient name; about and ranges are empty, sheet is None, where the identity
-        has never been described.
+        All from labels to means are by coefficient name: limits end the sliders, ranges and means are those of speech.
+        about, ranges and means are empty, sheet is None, where the identity has never been described.
         """
         with self._lock:
             identity = self._identity(name)
@@ -62,7 +62,9 @@ class Engine:
             "lip_names": list(identity.lip_names),
             "labels": identity.labels,
             "about": {key: _figures_in_words(row) for key, row in rows.items()},
+            "limits": slider_ranges(identity),
             "ranges": {key: [row["low"], row["high"]] for key, row in rows.items()},
+            "means": {key: row["mean"] for key, row in rows.items() if "mean" in row},
             "sheet": identity.config["coefficients"].get("strip") if identity.coefficient_sheet_path else None,
         }
 
@@ -81,7 +83,7 @@ class Engine:
         name = data.get("identity") if isinstance(data, Mapping) else None
         with self._lock:
             identity = self._identity(name)
-        return parse_view(data, identity.exp_names, identity.lip_names)
+        return parse_view(data, identity.exp_names, identity.lip_names, slider_ranges(identity))
 
     def identity(self, name: str) -> Identity:
         """The loaded identity called `name`; UserError when no such identity is installed or it is damaged."""
@@ -223,6 +225,12 @@ class Engine:
         )
         result = talk(identity, audio, video, options, save_coefficients=table, progress=progress, cancelled=cancelled)
         return (video, table, result.session) if result and result.session else None
+
+
+def slider_ranges(identity: Identity) -> dict[str, list[float]]:
+    """[low, high] of each coefficient's slider, by name."""
+    names = identity.exp_names + identity.lip_names
+    return {name: [round(float(x), 2) for x in ends] for name, ends in zip(names, identity.ranges, strict=True)}
 
 
 def _figures_in_words(row: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dgtalker.errors import UserError
 
-COEFFICIENT_LIMIT = 3.0  # training standard deviations, either way
+COEFFICIENT_LIMIT = 3.0  # training standard deviations, for coefficients without a range of their own
 YAW_LIMIT, PITCH_LIMIT = 90.0, 40.0  # degrees
 ZOOM_RANGE = (0.6, 3.0)
 SIZE_RANGE = (64, 768)  # pixels
@@ -42,23 +42,31 @@ def number(value: Any, name: str, low: float, high: float) -> float:
     return min(max(float(value), low), high)
 
 
-def _offsets(values: Any, names: Sequence[str], group: str) -> tuple[float, ...]:
+def _offsets(values: Any, names: Sequence[str], group: str, ranges: Mapping[str, Sequence[float]]) -> tuple[float, ...]:
     if values is None:
         values = [0.0] * len(names)
     if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != len(names):
         raise UserError(f"This identity has {len(names)} {group} sliders: pick the identity again to refresh them.")
-    return tuple(number(v, n, -COEFFICIENT_LIMIT, COEFFICIENT_LIMIT) for v, n in zip(values, names, strict=True))
+    usual = (-COEFFICIENT_LIMIT, COEFFICIENT_LIMIT)
+    return tuple(number(v, n, *ranges.get(n, usual)) for v, n in zip(values, names, strict=True))
 
 
-def parse_view(data: Any, exp_names: Sequence[str], lip_names: Sequence[str]) -> View:
+def parse_view(
+    data: Any,
+    exp_names: Sequence[str],
+    lip_names: Sequence[str],
+    ranges: Mapping[str, Sequence[float]] | None = None,
+) -> View:
     """A `View` from what the browser sent: {identity, exp, lip, blink, yaw, pitch, zoom, size}.
 
-    All but identity are optional; values out of range are clamped. Raises UserError for anything that is not a finite
-    number or does not fit the identity.
+    ranges: [low, high] of each slider by its name. All but identity are optional; values out of range are clamped.
+    Raises UserError for anything that is not a finite number or does not fit the identity.
     """
     if not isinstance(data, Mapping):
         raise UserError("The request is not a view: reload the page.")
-    exp, lip = _offsets(data.get("exp"), exp_names, "expression"), _offsets(data.get("lip"), lip_names, "lip")
+    ranges = ranges or {}
+    exp = _offsets(data.get("exp"), exp_names, "expression", ranges)
+    lip = _offsets(data.get("lip"), lip_names, "lip", ranges)
     blink = number(data.get("blink", 0.0), "blink", 0.0, 1.0)
     named = {**dict(zip(exp_names, exp, strict=True)), **dict(zip(lip_names, lip, strict=True)), "blink": blink}
     return View(

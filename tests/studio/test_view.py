@@ -27,6 +27,11 @@ def test_values_are_clamped():
     assert view.edits == {"exp1": 3, "exp2": -3, "lip1": 1, "blink": 1}
 
 
+def test_every_slider_has_its_own_ends():
+    view = parse_view({"identity": "a", "exp": [9, -9], "lip": [9]}, EXP, LIP, {"exp1": (-3, 5.5), "lip1": (-4, 3)})
+    assert view.exp == (5.5, -3) and view.lip == (3,)
+
+
 def test_defaults_edit_nothing():
     view = parse_view({"identity": "a"}, EXP, LIP)
     assert view.edits == {} and view.exp == (0, 0) and view.lip == (0,)

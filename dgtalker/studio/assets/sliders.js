@@ -3,8 +3,8 @@ const grids = { lip: element.querySelector('[data-group="lip"] .grid'), exp: ele
 const showRows = []; // a function per slider that shows the store's value
 
 // group is lip, exp or blink, index the coefficient's place in it; low and high end the slider. usualRange: where speech
-// keeps this coefficient, [low, high].
-function addRow(group, index, id, label, low, high, about = "", usualRange = null) {
+// keeps this coefficient, [low, high]; mean: where it is on average.
+function addRow(group, index, id, label, low, high, about = "", usualRange = null, mean = null) {
   const row = document.createElement("div");
   row.className = "row";
   row.innerHTML = `<label></label><button type="button" class="value"></button><input type="range" step="0.01">`;
@@ -16,6 +16,10 @@ function addRow(group, index, id, label, low, high, about = "", usualRange = nul
   if (usualRange) {
     row.classList.add("usual");
     ["--low", "--high"].forEach((edge, i) => input.style.setProperty(edge, percent(usualRange[i])));
+  }
+  if (mean !== null) {
+    row.classList.add("mean");
+    input.style.setProperty("--mean", percent(mean));
   }
   const current = () => (group === "blink" ? store.state.blink : store.state[group][index]);
   const show = () => {
@@ -54,7 +58,10 @@ function buildRows() {
   }
   const limit = store.limits.coefficient;
   const add = (group) => (name, i) =>
-    addRow(group, i, name, label(name), -limit, limit, identity.about?.[name], identity.ranges?.[name]);
+    addRow(
+      group, i, name, label(name), ...(identity.limits?.[name] ?? [-limit, limit]),
+      identity.about?.[name], identity.ranges?.[name], identity.means?.[name] ?? null,
+    );
   identity.lip_names.forEach(add("lip"));
   addRow("blink", 0, "blink", "Blink", 0, 1);
   identity.exp_names.forEach(add("exp"));

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgtalker.coefficients.describe import describe_coefficients, training_ranges
+from dgtalker.coefficients.describe import describe_coefficients
 from dgtalker.errors import UserError
 from dgtalker.files import file_sha256
 from dgtalker.head.baked import BakedHead
@@ -204,7 +204,7 @@ class _CreationRun:
             coefficients = torch.cat(training_coefficients(navigation, self.frames), dim=-1)
             regional_head = RegionalHead(head, navigation, config.navigation.regional)
             baked, figures = bake_head(regional_head, coefficients, config.baking, stage)
-            self.write_identity(baked, navigation, figures, details, training_ranges(coefficients))
+            self.write_identity(baked, navigation, figures, details, coefficients.cpu().numpy())
             return {}
 
         self.load_or_compute("baking", (0.93, 1.0), config.baking, baking, keep=False)
@@ -242,11 +242,11 @@ class _CreationRun:
         return tensors
 
     def write_identity(
-        self, head: BakedHead, navigation: Navigation, figures: dict, details: IdentityDetails, ranges: np.ndarray
+        self, head: BakedHead, navigation: Navigation, figures: dict, details: IdentityDetails, coefficients: np.ndarray
     ) -> None:
         """Write the identity folder: configuration, weights, preview, model card, description of the coefficients.
 
-        ranges [K, 2] are those of the coefficients over the training frames.
+        coefficients [T, K] are those of the training frames.
         """
         name = details.name or self.out.name
         config = {
@@ -265,7 +265,7 @@ class _CreationRun:
             },
         }
         identity = Identity(name, navigation.cpu(), head.cpu(), config)
-        strip = describe_coefficients(identity, ranges)
+        strip = describe_coefficients(identity, coefficients)
         identity.save_pretrained(
             self.out, render_preview(identity, self.common.render), write_model_card(identity), strip
         )
