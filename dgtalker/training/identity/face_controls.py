@@ -35,7 +35,11 @@ FACE_UNITS: dict[FaceControl, dict[str, float]] = {
     FaceControl("cheeks_puffed", "Cheeks puffed", "lower"): {"cheekPuff": 1.0},
     FaceControl("jaw_left", "Jaw left", "lower"): {"jawLeft": 1.0},
     FaceControl("jaw_right", "Jaw right", "lower"): {"jawRight": 1.0},
-    FaceControl("nose_wrinkle", "Nose wrinkled", "lower"): {"noseSneer*": 1.0},
+    FaceControl("nose_wrinkle", "Nose wrinkled", "lower"): {
+        "noseSneer*": 1.6,
+        "mouthUpperUp*": 0.35,
+        "mouthShrugLower": 0.5,
+    },
     FaceControl("brows_up", "Brows up", "upper"): {"browInnerUp": 1.0, "browOuterUp*": 1.0},
     FaceControl("brows_down", "Brows down", "upper"): {"browDown*": 0.9},
     FaceControl("squint", "Squint", "upper", "move"): {"eyeSquint*": 1.0, "cheekSquint*": 0.15},
@@ -120,7 +124,7 @@ def shut_lids(head: RegionalHead, units: dict[str, float], gap: float) -> dict[s
 
 
 def expression_step(head: RegionalHead, units: dict[str, float], amount: float) -> Tensor:
-    """The step [W] from the anchor that adds `amount` of the face units, none of them beyond 1."""
+    """The step [W] from the anchor that adds `amount` of the face units; none gets beyond 1, or beyond its own score."""
     plain = _plain_generator(head)
     names = list(plain.template.expression_names)
     anchor = plain.geometry_from_w(head.navigation.w_can[: plain.w_dim])[1]
@@ -128,7 +132,7 @@ def expression_step(head: RegionalHead, units: dict[str, float], amount: float) 
     for pattern, score in units.items():
         for name in {pattern.replace("*", side) for side in ("Left", "Right")}:
             k = names.index(name)
-            added[k] = amount * min(score, max(1.0 - float(anchor[k]), 0.0))
+            added[k] = amount * min(score, max(max(1.0, score) - float(anchor[k]), 0.0))
     step = torch.zeros_like(plain.w_mean)
     step[plain.slices["expression"]] = added / plain.expression_std
     return head.generator.to_w_plus(step) if isinstance(head.generator, WPlusGenerator) else step
@@ -158,10 +162,10 @@ def find_texels(baked: BakedHead, head: RegionalHead) -> Tensor:
 
     Raises UserError if they are not the generator's.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     canonical = head.generator(head.navigation.w_can[None])[0].means.cpu().numpy()
-    distance, texels = cKDTree(canonical).query(baked.mean_means.cpu().numpy())
+    distance, texels = KDTree(canonical).query(baked.get_buffer("mean_means").cpu().numpy())
     if distance.max() > 1e-3 or len(np.unique(texels)) != len(texels):
         raise UserError("The baked head was not made by this generator: its splats are not where the generator's are.")
     return torch.from_numpy(texels)
