@@ -168,7 +168,7 @@ def camera_jitter(track: Track, head: HeadGeometry, intrinsics: np.ndarray) -> f
 def _crop_clips_of_video(settings: CropSettings, work: list[tuple[TrackedClip, CropWindow, str]]) -> None:
     """Crop and write the clips of one video (in a worker)."""
     video = work[0][0].video
-    sound = read_sound(video.path)
+    sound = read_sound(video.path, video.info.sound_delay)
     frames = enumerate(read_frames(video.path, video.info))
     with Segmenter(settings.segmenter) as person:
         for clip, window, key in work:

@@ -7,7 +7,7 @@ switch. Reading faces needs no network, so `block_mediapipe_usage_reports` route
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ class Face:
     landmarks: np.ndarray  # [478,2] float32, pixels of the picture (pixel centres at +0.5)
     scores: np.ndarray  # [52] float32 in 0..1, in the order of SCORE_NAMES
     transform: np.ndarray  # [4,4] float32, MediaPipe's canonical face (cm) to its camera (y up, looking along -z)
+    depth: np.ndarray | None = None  # [478] float32, pixels away from the camera, relative to the head's middle
 
     @property
     def size(self) -> float:
@@ -147,7 +148,8 @@ class Landmarker:
             xy = np.array([(p.x * width, p.y * height) for p in points], np.float32)
             by_name = {s.category_name: s.score for s in scores}
             values = np.array([by_name.get(name, 0.0) for name in SCORE_NAMES], np.float32)
-            faces.append(Face(xy, values, np.asarray(transform, np.float32)))
+            depth = np.array([p.z * width for p in points], np.float32)
+            faces.append(Face(xy, values, np.asarray(transform, np.float32), depth))
         return sorted(faces, key=lambda face: -face.size)
 
 
@@ -198,9 +200,8 @@ class FaceFollower:
             int(np.clip(m - side / 2, 0, max(n - side, 0))) for m, n in zip(middle, (width, height), strict=True)
         )
         window = picture[top : top + side, left : left + side]
-        found = [
-            Face(f.landmarks + np.float32([left, top]), f.scores, f.transform) for f in self.landmarker.detect(window)
-        ]
+        corner = np.array([left, top], np.float32)
+        found = [replace(f, landmarks=f.landmarks + corner) for f in self.landmarker.detect(window)]
         found = [f for f in found if _same_face(f, face)]
         return min(found, key=lambda f: np.linalg.norm(f.centre - face.centre)) if found else None
 

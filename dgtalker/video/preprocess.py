@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from dgtalker.errors import UserError
+from dgtalker.media.clock import FPS
 from dgtalker.video.clips import PreprocessConfig, TrackedClip, UntrackedClip, Video, analyse_videos, split_into_clips
 from dgtalker.video.crops import (
     CropSettings,
@@ -31,6 +32,7 @@ from dgtalker.video.crops import (
 )
 from dgtalker.video.dataset import Dataset, DatasetInfo, read_info, write_info
 from dgtalker.video.landmarks import FACE_LANDMARKER, SCORE_NAMES, SEGMENTER, find_model
+from dgtalker.video.left_out import Report
 from dgtalker.video.masks import HeadGeometry
 from dgtalker.video.source import list_videos, probe_video
 from dgtalker.video.tracking import IdentityFit, LandmarkModel, Track, Tracker
@@ -84,13 +86,15 @@ def preprocess(
     usable, problems = [], InputProblems()
     for video in videos:
         with problems:
-            usable.append(Video(video, probe_video(video)))
+            usable.append(Video(video, replace(probe_video(video), sound_delay=config.sound_delay)))
     problems.warn_or_raise(usable)
     counter = ProgressCounter(progress, sum(v.frames for v in usable))
     with WorkerPool(config.workers, cancelled) as pool:
         analyses = analyse_videos(usable, out / "cache", landmarker, pool, counter, problems)
-        clips = split_into_clips(analyses, config, problems)
+        clips, left_out, people = split_into_clips(analyses, config, problems)
         problems.warn_or_raise(clips)
+        report = Report(sum(map(len, clips)) / FPS, tuple(left_out), {}, people)
+        report.save(out)
 
         inputs_digest = _inputs_digest(config, template, reference, clips)
         if _is_complete(out, clips, inputs_digest):

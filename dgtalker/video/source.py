@@ -28,6 +28,7 @@ class VideoInfo:
     height: int
     seconds: float
     has_sound: bool
+    sound_delay: float = 0.0  # seconds by which the sound is moved back
     media: MediaInfo | None = None  # as stored; None: probed again when needed
 
 
@@ -65,7 +66,7 @@ def probe_video(path: Path) -> VideoInfo:
     if info.rotation % 180 == 90:
         width, height = height, width
     scale = min(1.0, MAX_SIDE / min(width, height))
-    return VideoInfo(round(width * scale), round(height * scale), info.seconds, bool(info.audio), info)
+    return VideoInfo(round(width * scale), round(height * scale), info.seconds, bool(info.audio), media=info)
 
 
 def read_frames(path: Path, info: VideoInfo) -> Iterator[np.ndarray]:
@@ -75,9 +76,10 @@ def read_frames(path: Path, info: VideoInfo) -> Iterator[np.ndarray]:
     return decode_frames(path, info.width, info.height, filters=filters, info=media)
 
 
-def read_sound(path: Path) -> np.ndarray:
+def read_sound(path: Path, delay: float = 0.0) -> np.ndarray:
     """Sound float32 [samples] mono at 16 kHz, on the clock of read_frames: sample 0 belongs to the first frame.
 
+    delay: seconds by which it is moved back, for sound that comes too early; negative for one that comes too late.
     Raises UserError if it has none that can be read.
     """
     limit = plausible_seconds(path)
@@ -99,6 +101,8 @@ def read_sound(path: Path) -> np.ndarray:
     except UserError as error:
         needed = "a talking head needs the speech of the video"
         raise UserError(f"{path.name} has no sound that can be read; {needed}.") from error
+    shift = round(delay * SAMPLE_RATE)
+    samples = np.pad(samples, (shift, 0)) if shift >= 0 else samples[-shift:]
     return clean_samples(samples, SAMPLE_RATE, path.name)
 
 
