@@ -17,7 +17,15 @@ from dgtalker.errors import UserError
 from dgtalker.media.clock import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from dgtalker.video.clips import ALGORITHM, SIZES, TrackedClip, UntrackedClip
 from dgtalker.video.dataset import ClipInfo, DatasetInfo, read_clip_key, write_clip
-from dgtalker.video.masks import HeadGeometry, face_masks, head_region, neck_skin_mask, project
+from dgtalker.video.masks import (
+    HeadGeometry,
+    face_masks,
+    hanging_hair_mask,
+    head_region,
+    neck_fade,
+    neck_skin_mask,
+    project,
+)
 from dgtalker.video.matting import matte_frames
 from dgtalker.video.segmentation import CropWindow, Segmenter, coarse_matte
 from dgtalker.video.source import VideoInfo, read_frames, read_sound
@@ -198,8 +206,12 @@ def _crop_clip(
         t = done - 1
         pose = poses[t].double().numpy()
         region = head_region(settings.head, landmarks[t], pose, intrinsics, size)
-        head = matte.alpha * region * neck_skin_mask(matte.color, region, landmarks[t], intrinsics[1, 1] / pose[2, 3])
-        alpha[t], unsure[t] = _to_byte(head), _to_byte(matte.unsure * region)
+        per_dm = intrinsics[1, 1] / pose[2, 3]
+        fade = neck_fade(settings.head, pose, intrinsics, size)
+        hair = hanging_hair_mask(matte.color, matte.alpha, region, fade, landmarks[t], per_dm)
+        part = np.maximum(region * neck_skin_mask(matte.color, region, landmarks[t], per_dm), hair)
+        head = matte.alpha * part
+        alpha[t], unsure[t] = _to_byte(head), _to_byte(matte.unsure * np.maximum(region, hair))
         balanced = (matte.color * clip.gain).clip(0, 1)
         images[t] = _to_byte(head[..., None] * balanced + 1 - head[..., None])
         upper[t], lower[t] = map(_to_byte, face_masks(settings.head, pose, intrinsics, size))
