@@ -34,7 +34,7 @@ def make_fake_identity(folder: str | Path, name: str = "fake", seed: int = 0, co
 
 
 def fake_face_controls(head: BakedHead) -> FaceControls:
-    """A smile that widens the lower face, brows that rise, wide eyes and a wink that move the upper face up and down."""
+    """A smile that widens the lower face; brows, wide eyes and a wink that move the upper face up and down."""
     upper, lower = (weight.nonzero()[:, 0] for weight in (head.upper_weight, head.lower_weight))
     moved = {"smile": lower, "brows_up": upper, "wide_eyes": upper, "wink_left": upper[head.mean_means[upper, 0] > 0]}
     lids = {"wide_eyes": "move", "wink_left": "close"}
