@@ -366,6 +366,12 @@ class Identity:
         rotation = torch.block_diag(rotation_exp, rotation_lip).double().cpu()
         self.head.transform_coefficients(rotation * std.double().cpu() / before[:, None])
 
+    def select_coefficients(self, kept: Tensor) -> None:
+        """Keep coefficients `kept` [k] alone, in place, in rising order and some of either branch; others stay zero."""
+        constant = torch.zeros(self.n_exp + self.n_lip, device=self.device)
+        self.navigation = self.navigation.select_coefficients(kept.to(self.device), constant)
+        self.head = self.head.select_coefficients(kept)
+
     def _check_coefficients(self, a_exp: Tensor | np.ndarray, a_lip: Tensor | np.ndarray) -> None:
         if a_exp.shape[-1:] != (self.n_exp,) or a_lip.shape[-1:] != (self.n_lip,):
             raise UserError(

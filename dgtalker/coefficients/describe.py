@@ -40,7 +40,7 @@ from dgtalker.coefficients.texel_matching import MatchedTexels, match_texels
 from dgtalker.errors import UserError
 from dgtalker.evaluation.leakage import FaceStates, pixel_leakage
 from dgtalker.head.template import HeadTemplate
-from dgtalker.identity import CARD_FILE, Identity
+from dgtalker.identity import CARD_FILE, SLIDER_STD, Identity
 from dgtalker.metrics import EYES, INNER_PAIRS
 from dgtalker.report.cards.coefficients import replace_coefficients_section
 from dgtalker.report.contact_sheets.coefficients import (
@@ -58,6 +58,11 @@ BROWS, NOSE_BRIDGE = (105, 66, 334, 296), 168  # landmarks; the bridge of the no
 SIGNIFICANT = 0.3  # opening or raising relative to the coefficient's mean motion, from which it decides the sign
 PERCENTILES = (0.5, 99.5)  # between which a coefficient's range lies
 TURNS = 2
+FAINT_SHARE, VISIBLE = 0.015, 10  # of the head's pixels that a slider changes by so many grey levels
+FOLD_PSNR, FOLD_STATES = (
+    55.0,
+    120,
+)  # dB inside the head, and moments of speech, at which a faint coefficient may be left out
 SAFE_STEP = 2.5  # standard deviations that one coefficient alone may take the head to
 BOUND_SAMPLES, BOUND_MARGIN = 400, 0.15
 STATES, STATE_STD, SIZE = 3, 0.7, 192  # states beside the canonical one at which purity is measured; pixels
@@ -118,6 +123,8 @@ def describe_coefficients(
     if samples is not None and not turned:
         for _ in range(TURNS):  # splats count by how far they move, which new units change a little
             samples = turn_axes(identity, samples, named)
+    if samples is not None:
+        samples = fold_faint_coefficients(identity, samples)
     if samples is not None and (not turned or not identity.head.bounded):
         bound_head(identity, samples)
     ranges, means, origin = find_ranges(identity, samples if not turned or training is not None else None)
@@ -210,6 +217,51 @@ def _turned_limits(identity: Identity, old: Tensor, turned: Tensor, origin: str)
         reach = torch.cat([part.mean().repeat(len(part)) for part in parts]) * turned.std(dim=0)
         low, high = low.minimum(turned.mean(dim=0) - reach), high.maximum(turned.mean(dim=0) + reach)
     return torch.stack([low, high], dim=-1)
+
+
+def fold_faint_coefficients(identity: Identity, samples: CoefficientSamples) -> CoefficientSamples:
+    """Fold away, in place, coefficients that hardly show; returns the samples of those kept.
+
+    Such a one changes less than FAINT_SHARE of the head's pixels over its whole range, and without it pictures of
+    speech are within FOLD_PSNR of what they are with it. It rests at zero; each branch keeps at least two.
+    """
+    camera, n_exp = orbit_camera(size=SIZE).to(identity.device), identity.n_exp
+    size = n_exp + identity.n_lip
+    shown = [shown_share(identity, k, ends, camera) for k, ends in enumerate(samples.ranges)]
+    moments = samples.values[:: max(1, len(samples.values) // FOLD_STATES)].astype(np.float32)
+    pictures = [render_coefficient_vector(identity, code, camera) for code in moments]
+    kept = np.ones(size, bool)
+    for k in np.argsort(shown):
+        branch = slice(0, n_exp) if k < n_exp else slice(n_exp, size)
+        if shown[k] >= FAINT_SHARE or kept[branch].sum() <= 2:
+            continue
+        without = moments * (kept & (np.arange(size) != k))
+        changed = [render_coefficient_vector(identity, code, camera) for code in without]
+        error = np.mean([_head_error(a, b) for a, b in zip(pictures, changed, strict=True)])
+        kept[k] = 10 * np.log10(255**2 / max(error, 1e-9)) < FOLD_PSNR
+    if kept.all():
+        return samples
+    identity.select_coefficients(torch.from_numpy(kept.nonzero()[0]))
+    return CoefficientSamples(samples.values[:, kept], samples.origin)
+
+
+def shown_share(identity: Identity, k: int, ends: np.ndarray, camera: Camera) -> float:
+    """Share of the head's pixels that coefficient k changes by more than VISIBLE grey levels over its slider."""
+    codes = np.zeros((3, identity.n_exp + identity.n_lip), np.float32)
+    codes[1, k], codes[2, k] = min(ends[0], -SLIDER_STD), max(ends[1], SLIDER_STD)
+    rest, low, high = (render_coefficient_vector(identity, code, camera).astype(int) for code in codes)
+    change = np.max([np.abs(a - b) for a, b in ((rest, low), (rest, high), (low, high))], axis=0).max(axis=-1)
+    return float((change > VISIBLE)[_head_pixels(rest)].mean())
+
+
+def _head_pixels(picture: np.ndarray) -> np.ndarray:
+    """Where a picture on white is not white, bool [H, W]."""
+    return (picture < 250).any(axis=-1)
+
+
+def _head_error(picture: np.ndarray, other: np.ndarray) -> float:
+    """Mean squared difference in grey levels inside the head."""
+    return float(np.square(picture.astype(float) - other)[_head_pixels(picture)].mean())
 
 
 def bound_head(identity: Identity, samples: CoefficientSamples, seed: int = 0) -> None:
@@ -435,7 +487,7 @@ def describe_identity_folder(
     """
     folder = Path(folder).resolve()
     identity = Identity.from_pretrained(folder)
-    training = None
+    training, before = None, (identity.n_exp, identity.n_lip)
     if dataset is not None:
         from dgtalker.video.dataset import Dataset
 
@@ -445,7 +497,13 @@ def describe_identity_folder(
         training = clip_samples(identity, ((clip.features, clip.blink) for clip in data))
     strip = describe_coefficients(identity, training, progress)
     card = folder / CARD_FILE
-    text = replace_coefficients_section(card.read_text(encoding="utf-8"), identity) if card.is_file() else None
+    text = None
+    if card.is_file():
+        count = "{} expression and {} lip coefficients"  # some may have been folded away
+        text = card.read_text(encoding="utf-8").replace(
+            count.format(*before), count.format(identity.n_exp, identity.n_lip)
+        )
+        text = replace_coefficients_section(text, identity)
     try:
         staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:

@@ -160,6 +160,19 @@ class BakedHead(nn.Module):
             weights.copy_(changed)
         self._arrays = None
 
+    @torch.no_grad()
+    def select_coefficients(self, kept: Tensor) -> BakedHead:
+        """A copy with coefficients `kept` [k] int64 alone, in rising order; the others are fixed at zero."""
+        rows, columns = torch.triu_indices(self.coefficients, self.coefficients)
+        keep = torch.zeros(self.coefficients, dtype=torch.bool).index_fill(0, kept.cpu(), True)
+        features = torch.cat([keep, keep[rows] & keep[columns]]).nonzero()[:, 0]
+        smaller = BakedHead(self.count, len(kept), self.ranks).to(self.base_quats.device)
+        state = self.state_dict()
+        for name in ATTRIBUTES:
+            state[f"weights_{name}"] = state[f"weights_{name}"][features.to(self.base_quats.device)]
+        smaller.load_state_dict(state)
+        return smaller.train(self.training).requires_grad_(False)
+
     def _prepare_arrays(self) -> dict[str, np.ndarray]:
         """Buffers as flat contiguous float32 arrays: basis [R, N * channels], mean [N * channels]."""
         arrays = {"base_quats": self.base_quats.detach().cpu().float().numpy()}

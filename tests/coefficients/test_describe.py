@@ -229,6 +229,22 @@ def test_speech_stays_inside_the_bounds_and_extremes_do_not(described):
     torch.testing.assert_close(head.frame(wild.numpy()).means, head(wild).means, atol=1e-4, rtol=1e-4)
 
 
+def test_a_slider_that_does_not_show_is_folded_away_and_pictures_stay():
+    identity = make_identity()
+    identity.head.weights_means[0] *= 0.002  # exp1, of three expression coefficients, moves next to nothing
+    identity.head.weights_means[len(EXP) + 2] *= 0.002  # and so does lip3
+    identity.head.weights_means[len(EXP) + len(LIP) :] = 0
+    identity.head.weights_colors.zero_()
+    samples = module.CoefficientSamples(training_samples(), "training clips")
+    plain = identity.head.frame(samples.values[3].astype(np.float32) * [1, 1, 1, 1, 0])
+    kept = module.fold_faint_coefficients(identity, samples)
+    assert (identity.n_exp, identity.n_lip) == (2, 2)  # the expression keeps two
+    assert kept.values.shape == (400, 4) and identity.navigation.unit.shape == (4,)
+    torch.testing.assert_close(identity.head.frame(kept.values[3].astype(np.float32)).means, plain.means)
+    features = np.random.default_rng(0).normal(size=(40, 80))
+    assert [a.shape for a in identity.encode(features)] == [(20, 2), (20, 2)]
+
+
 def test_the_strip_has_a_row_for_every_coefficient(described):
     import io
 
