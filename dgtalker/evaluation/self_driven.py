@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 KINDS = {"closure": articulation.count_closures, "rounding": articulation.count_roundings}  # /p b m/ and /u o w/
 PERCEPTUAL_FRAMES = 6  # of a clip, evenly spaced: one costs as much as all other metrics of ten frames
 PICTURE_KEYS = ("psnr", "psnr_inside", "psnr_rim", "rim_error", "psnr_mouth", "ssim", "st_lpips", "lmd_px")
-CLOSED_PERCENTILE = 5  # of true apertures; stands for closed lips where no phones are known
+CLOSED_PERCENTILE, OPEN_PERCENTILE = 5, 95  # of true apertures; the first where no phones are known
 
 
 def compare_frames(
@@ -112,7 +112,8 @@ def summarise_clips(
     """Summarise clips: means weighted by frames (pictures) or plain (correlations), and one lag for all clips.
 
     Slopes are of the rendered aperture over the true one, over all frames of all clips. Also the shares of all /p b m/
-    and /u o w/ that are seen on the lips: NaN without phones, and `truths` say why. aperture_rest: of the head at rest.
+    and /u o w/ that are seen on the lips: NaN without phones, and `truths` say why. opening_at_rest is where
+    `aperture_rest`, of the head at rest, lies between the true closed lips (0) and the true wide ones (1).
     """
     weights = np.array([row["frames"] for row in rows], np.float64)
 
@@ -131,7 +132,8 @@ def summarise_clips(
     closed = _median(closures["true"]) if closures["true"] else _percentile(apertures[0], CLOSED_PERCENTILE)
     figures["aperture_closures"] = _median(closures["made"])
     figures["aperture_rest"] = aperture_rest
-    figures["rest_to_closures"] = metrics.ratio(aperture_rest, closed)
+    wide = _percentile(apertures[0], OPEN_PERCENTILE)
+    figures["opening_at_rest"] = (aperture_rest - closed) / (wide - closed) if wide > closed else float("nan")
     figures["faces_found"] = over_frames("faces_found")
     made, true = ({kind: total_hits(rows, lips, kind) for kind in KINDS} for lips in ("made", "true"))
     figures |= {f"{kind}_hit_rate": made[kind].rate for kind in KINDS}

@@ -35,7 +35,7 @@ def test_keys_that_other_tools_read(report):
     for block in (report["self_driven"], report["baselines"]["static"], report["self_driven_refined"]):
         assert wanted <= set(block)
     later = {"psnr_rim", "psnr_inside", "rim_error", "st_lpips", "aperture_slope", "aperture_slope_robust"}
-    later |= {"aperture_rest", "aperture_closures", "rest_to_closures"}
+    later |= {"aperture_rest", "aperture_closures", "opening_at_rest"}
     for block in (report["self_driven"], report["baselines"]["static"], report["self_driven_refined"]):
         assert later <= set(block)
     assert {"lip_to_upper", "exp_to_lower"} <= set(report["leakage"])

@@ -67,7 +67,9 @@ def test_lips_at_rest_are_compared_with_the_lowest_where_no_phones_are_known():
     talking = row(lips(0.5), lips(0.5), [])
     talking["_real"] = np.linspace(0.04, 0.24, FRAMES)
     figures = summarise_clips([talking], aperture_rest=0.1)
-    assert figures["rest_to_closures"] == pytest.approx(2) and "lowest" in figures["phones"]["closed_by"]
+    assert figures["opening_at_rest"] == pytest.approx((0.1 - 0.05) / (0.23 - 0.05))
+    assert summarise_clips([talking], aperture_rest=0.05)["opening_at_rest"] == pytest.approx(0)
+    assert "lowest" in figures["phones"]["closed_by"]
     assert np.isnan(figures["aperture_closures"])
 
 

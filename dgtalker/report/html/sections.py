@@ -79,7 +79,7 @@ NAMES = {
     "aperture_slope_robust": "slope, robust",
     "aperture_closures": "lip opening at p, b, m",
     "aperture_rest": "at rest",
-    "rest_to_closures": "at rest / real at p, b, m",
+    "opening_at_rest": "at rest, closed 0, wide 1",
     "aperture_lag_frames": "lag, frames",
     "faces_found": "faces found",
     "closure_hit_rate": "closures met",
