@@ -47,7 +47,7 @@ class Report:
 
     kept_seconds: float
     left_out: tuple[LeftOut, ...]
-    sound_offset: dict[str, float]  # of videos whose sound does not fit the lips: seconds that it comes too early
+    sound_delay: dict[str, float]  # of videos whose sound does not fit the lips: seconds to move it back by
     people: int = 1  # seen in all videos; the one seen longest is kept
 
     @property
@@ -60,12 +60,8 @@ class Report:
         for (video, kind), parts in sums.items():
             where = ", ".join(f"{part.start:.1f} s" for part in parts[:3]) + (", ..." if len(parts) > 3 else "")
             lines.append(f"Left out of {video}: {sum(p.seconds for p in parts):.1f} s, {KINDS[kind]} (at {where}).")
-        for video, offset in self.sound_offset.items():
-            early = "early" if offset > 0 else "late"
-            lines.append(
-                f"The sound of {video} seems {abs(offset):.2f} s too {early} for the lips; "
-                f"--sound-delay {offset:.2f} would move it."
-            )
+        for video, delay in self.sound_delay.items():
+            lines.append(f"The sound of {video} does not fit the lips; --sound-delay {delay:g} would move it.")
         return lines
 
     def save(self, folder: Path) -> None:
