@@ -95,6 +95,7 @@ def hard_films(shared, face_landmarker, tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("film", "runs", "kinds", "people", "sentence"),
     [
