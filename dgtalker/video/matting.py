@@ -27,6 +27,7 @@ _PLATE_SEEN = 4  # frames in which the background must have been seen
 _PLATE_SPREAD = 0.05  # median deviation above which the background moves and has no clean plate
 _PLATE_CONTRAST = 0.15  # difference of person and plate at which the plate's word on alpha counts half
 _PLATE_TRUST = 0.1  # weight of that beside the matting Laplacian
+_SEGMENTER_TRUST = 0.01  # the same for the segmenter where it is certain
 _SAME_COLOR = 0.05  # deviation of colour along the flow at which a neighbouring frame counts 0.6
 _UNSURE_AREA = 3  # radius of an area that is half-way between person and background
 
@@ -126,7 +127,11 @@ def refine_alpha(
     trimap = build_trimap(guide, rough, face, plate)
     if not (trimap == 1).any() or not (trimap == 0).any():
         return rough.astype(np.float32)
-    alpha = _closed_form_alpha(guide, trimap, *_guess_from_plate(guide, trimap, plate))
+    # Where the picture's own colours leave it open, the plate and then the segmenter decide.
+    guess, trust = _guess_from_plate(guide, trimap, plate)
+    belief = _SEGMENTER_TRUST * np.abs(2 * rough - 1)
+    total = trust + belief + 1e-9
+    alpha = _closed_form_alpha(guide, trimap, (trust * guess + belief * rough) / total, total)
     alpha = alpha * cv2.dilate(_head_component(alpha > 0.3, face), _disc(2, size))
     return ((alpha - 0.04) / 0.92).clip(0, 1).astype(np.float32)
 
@@ -211,7 +216,8 @@ def _warp_onto(target: np.ndarray, picture: np.ndarray, alpha: np.ndarray) -> tu
     def grey(x: np.ndarray) -> np.ndarray:
         return (x.mean(-1) * 255).astype(np.uint8)
 
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(grey(target), grey(picture), None)
+    still = np.zeros((*alpha.shape, 2), np.float32)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(grey(target), grey(picture), still)
     rows, columns = np.mgrid[: len(alpha), : len(alpha)].astype(np.float32)
     layers = np.dstack([picture, alpha])
     warped = cv2.remap(
