@@ -123,7 +123,7 @@ def describe_coefficients(
     if samples is not None and not turned:
         for _ in range(TURNS):  # splats count by how far they move, which new units change a little
             samples = turn_axes(identity, samples, named)
-    if samples is not None:
+    if samples is not None and named is not None:
         samples = fold_faint_coefficients(identity, samples)
     if samples is not None and (not turned or not identity.head.bounded):
         bound_head(identity, samples)
