@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dgtalker.camera import Camera, orbit_camera
 from dgtalker.errors import UserError
+from dgtalker.gaussians import Gaussians
 from dgtalker.head.baked import ATTRIBUTES, BakedHead, baked_from_gaussians
 from dgtalker.head.face_controls import FaceControl, FaceControls
 from dgtalker.head.generator import Generator
@@ -40,7 +41,7 @@ FACE_UNITS: dict[FaceControl, dict[str, float]] = {
         "mouthUpperUp*": 0.35,
         "mouthShrugLower": 0.5,
     },
-    FaceControl("brows_up", "Brows up", "upper"): {"browInnerUp": 1.0, "browOuterUp*": 1.0},
+    FaceControl("brows_up", "Brows up", "upper"): {"browInnerUp": 0.8, "browOuterUp*": 0.75},
     FaceControl("brows_down", "Brows down", "upper"): {"browDown*": 0.9},
     FaceControl("squint", "Squint", "upper", "move"): {"eyeSquint*": 1.0, "cheekSquint*": 0.15},
     FaceControl("wide_eyes", "Wide eyes", "upper", "move"): {"eyeWide*": 0.9},
@@ -78,13 +79,14 @@ def bake_face_controls(
     texels = find_texels(baked, head)
     rest = {name: getattr(baked, f"mean_{name}") for name in ATTRIBUTES}
     opacity = rest["logit_opacities"].sigmoid()[:, 0]
+    at_rest = head.generator.attributes(head.navigation.w_can[None])
     found, splats, changes = [], [], []
     for number, (control, units) in enumerate(FACE_UNITS.items()):
         stage.report(0.8 * number / len(FACE_UNITS), f"face control {control.name}")
         if control.lids == "close":
             units = shut_lids(head, units, config.shut_gap)
         steps = torch.stack([expression_step(head, units, amount) for amount in (0.5, 1.0)])
-        moved = baked_from_gaussians(move_region(head, steps, control.region)[:, texels], baked.base_quats)
+        moved = baked_from_gaussians(move_region(head, at_rest, steps, control.region)[:, texels], baked.base_quats)
         # the straight line from rest that is nearest to the changes at one half and at one
         change = {name: (0.5 * (moved[name][0] - at) + (moved[name][1] - at)) / 1.25 for name, at in rest.items()}
         if control.lids == "close":
@@ -124,7 +126,7 @@ def shut_lids(head: RegionalHead, units: dict[str, float], gap: float) -> dict[s
 
 
 def expression_step(head: RegionalHead, units: dict[str, float], amount: float) -> Tensor:
-    """The step [W] from the anchor that adds `amount` of the face units; none gets beyond 1, or beyond its own score."""
+    """The step [W] from the anchor that adds `amount` of the face units; none beyond 1 or its own score."""
     plain = _plain_generator(head)
     names = list(plain.template.expression_names)
     anchor = plain.geometry_from_w(head.navigation.w_can[: plain.w_dim])[1]
@@ -143,14 +145,13 @@ def _plain_generator(head: RegionalHead) -> Generator:
 
 
 @torch.no_grad()
-def move_region(head: RegionalHead, steps: Tensor, region: str):
-    """Splats [B, N] of the canonical head, whose region alone follows the latent steps [B, W]."""
+def move_region(head: RegionalHead, at_rest: dict[str, Tensor], steps: Tensor, region: str) -> Gaussians:
+    """Splats [B, N] of the canonical head, whose region alone follows the latent steps [B, W] from `at_rest`."""
     gain = head.gains[0 if region == "upper" else 1]
-    w_can = head.navigation.w_can
-    attributes = head.generator.attributes(torch.cat([w_can[None], w_can + steps]))
+    attributes = head.generator.attributes(head.navigation.w_can + steps)
     out = {"rest_quats": attributes["rest_quats"]}
     for name in BLENDED_ATTRIBUTES:
-        rest, moved = attributes[name].split([1, len(steps)])
+        rest, moved = at_rest[name], attributes[name]
         own = gain * head.appearance_gain if name in APPEARANCE and region == "upper" else gain
         out[name] = rest + own.view(-1, *[1] * (rest.ndim - 2)) * (moved - rest)
     return Generator.gaussians_from_attributes(out)
