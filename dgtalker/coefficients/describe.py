@@ -256,7 +256,7 @@ def shown_share(identity: Identity, k: int, ends: np.ndarray, camera: Camera) ->
 
 def _head_pixels(picture: np.ndarray) -> np.ndarray:
     """Where a picture on white is not white, bool [H, W]."""
-    return (picture < 250).any(axis=-1)
+    return picture.min(axis=-1) < 250
 
 
 def _head_error(picture: np.ndarray, other: np.ndarray) -> float:
