@@ -66,7 +66,7 @@ class Control(NamedTuple):
     """One of a head's sliders."""
 
     label: str  # for people
-    low: float  # the usual range, in training standard deviations; blink runs from 0 (open) to 1 (shut)
+    low: float  # how far it goes, in training standard deviations; blink and face controls run from 0 (off) to 1
     high: float
 
 
@@ -101,19 +101,21 @@ class Head:
     def controls(self) -> dict[str, Control]:
         """What can be moved, by the name that `frame`, `export` and Performance.edit take it under.
 
+        Coefficients first, then blink, then the face controls (smile, brows_up, ..) of a head that has them.
+
         >>> head = dg.load("grid-s1")
         >>> head.controls["blink"].high
         1.0
         >>> image = head.frame(lip1=head.controls["lip1"].high)
         """
         identity = self.identity
-        names, found = identity.exp_names + identity.lip_names, identity.descriptions
-        ranges = [(found[name]["low"], found[name]["high"]) for name in names] if found else identity.limits.tolist()
+        names = identity.exp_names + identity.lip_names
         controls = {
             name: Control(identity.labels[name], float(low), float(high))
-            for name, (low, high) in zip(names, ranges, strict=True)
+            for name, (low, high) in zip(names, identity.ranges.tolist(), strict=True)
         }
-        return {**controls, "blink": Control("blink", 0.0, 1.0)}
+        face = {control.name: Control(control.label, 0.0, 1.0) for control in identity.controls}
+        return {**controls, "blink": Control("blink", 0.0, 1.0), **face}
 
     def listen(
         self,
@@ -208,8 +210,8 @@ class Head:
     ) -> np.ndarray:
         """One picture, uint8 [size, size, 3]. yaw and pitch in degrees: > 0 from the head's left, from above.
 
-        controls: coefficients in training standard deviations, and blink in 0..1; see `controls`. Raises UserError for
-        an unknown one, or a value that is not a number or absurdly large.
+        controls: coefficients in training standard deviations, blink and face controls in 0..1; see `controls`. Raises
+        UserError for an unknown one, or a value that is not a number or absurdly large.
 
         >>> image = dg.load("grid-s1").frame(lip1=2.0, blink=1.0, yaw=20, size=128)
         >>> image.shape, image.dtype
@@ -230,7 +232,7 @@ class Head:
         return path
 
     def _splats(self, controls: dict[str, float]) -> Gaussians:
-        return self.identity.splats(*self.identity.coefficients(controls))
+        return self.identity.posed_splats(controls)
 
 
 def preprocess(
@@ -238,6 +240,7 @@ def preprocess(
     folder: str | Path,
     *,
     like: str | Path | None = None,
+    size: int | None = None,
     features: str = "whisper-tiny.en",
     face_landmarker: str | Path | None = None,
     segmenter: str | Path | None = None,
@@ -245,8 +248,9 @@ def preprocess(
 ) -> Dataset:
     """Make a data set in `folder` from videos of one person, files or folders of them; what is there is kept.
 
-    like: a data set whose shape, crop and scales are taken, for held-out clips. features: "whisper-tiny.en" or
-    "log-mel", what hears the sound. face_landmarker, segmenter: MediaPipe's model files, searched for if None.
+    like: a data set whose shape, crop and scales are taken, for held-out clips. size: side of the head crops, 256, 384
+    or 512 pixels, by default the largest that the videos can fill. features: "whisper-tiny.en" or "log-mel", what hears
+    the sound. face_landmarker, segmenter: MediaPipe's model files, searched for if None.
     Raises UserError if no video is usable.
 
     >>> dataset = dg.preprocess("films/", "dataset")  # doctest: +SKIP
@@ -255,7 +259,7 @@ def preprocess(
     from dgtalker.video.preprocess import preprocess as make_dataset
 
     sources = [videos] if isinstance(videos, str | Path) else list(videos)
-    config, report = PreprocessConfig(feature_kind=features), progress or no_progress
+    config, report = PreprocessConfig(size=size, feature_kind=features), progress or no_progress
     return make_dataset(sources, folder, face_landmarker, segmenter, like, config, progress=report)
 
 

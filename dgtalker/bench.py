@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,33 +23,48 @@ from dgtalker.assets import PACKAGE
 from dgtalker.errors import UserError
 
 if TYPE_CHECKING:
+    from dgtalker.camera import Camera
     from dgtalker.gaussians import Gaussians
     from dgtalker.identity import Identity
 
 RENDER = {256: 16_000, 512: 60_000}  # picture size -> wanted number of Gaussians
 TALK_SECONDS = 10.0
+TRAIN_SIZE = 256  # picture size at which rendering is also timed with gradients
 SECONDS_A_FIGURE = 1.5
 APP_TIMEOUT = 120.0
 
 
-def run_benchmark(source: str | None = None, with_app: bool = True) -> dict[str, Any]:
-    """The report of `dgtalker bench --json`. source: the identity, default the first shipped one."""
+def run_benchmark(source: str | None = None, with_app: bool = True, device: str = "auto") -> dict[str, Any]:
+    """The report of `dgtalker bench --json`.
+
+    Args:
+        source: the identity, default the first shipped one.
+        with_app: also start the app.
+        device: "auto", "cpu" or "cuda"; where the head is drawn, see `rendering_device`.
+
+    Raises:
+        UserError: there is no such identity or device.
+    """
     from dgtalker.camera import orbit_camera
     from dgtalker.doctor import describe_machine
-    from dgtalker.identity import Identity, list_identities
+    from dgtalker.identity import Identity, list_identities, rendering_device
     from dgtalker.render import render_frame
 
     source = source or next(iter(list_identities()), None)
     if source is None:
         raise UserError("There is no shipped identity to measure with; name one with --identity.")
-    identity = Identity.from_pretrained(source)
-    report: dict[str, Any] = {"identity": identity.name, "render": {}, "frame": {}}
+    device = rendering_device(device)
+    identity = Identity.from_pretrained(source, device=device)
+    report: dict[str, Any] = {"identity": identity.name, "device": device, "render": {}, "train": {}, "frame": {}}
     rest = identity.frame(np.zeros(identity.n_exp), np.zeros(identity.n_lip))
     coefficients = _random_coefficients(identity, 64)
     for size, wanted in RENDER.items():
         camera, gaussians = orbit_camera(size=size), resample_splats(rest, wanted)
         ms = 1000 * median_seconds(lambda i, g=gaussians, c=camera: render_frame(g, c))
         report["render"][str(size)] = {"gaussians": gaussians.count, "ms": ms}
+        if size == TRAIN_SIZE:
+            ms = 1000 * median_seconds(lambda i, g=gaussians, c=camera: render_with_gradients(g, c))
+            report["train"][str(size)] = {"gaussians": gaussians.count, "ms": ms}
 
         def frame(i: int, camera=camera) -> None:
             a = coefficients[i % len(coefficients)]
@@ -59,6 +75,21 @@ def run_benchmark(source: str | None = None, with_app: bool = True) -> dict[str,
     report["app_start_s"] = app_start_seconds(source) if with_app and source in list_identities() else None
     report["machine"] = describe_machine()
     return report
+
+
+def render_with_gradients(gaussians: Gaussians, camera: Camera) -> Gaussians:
+    """Gradients of a picture's mean square by all five tensors of N splats: rendering forward and backward."""
+    import torch
+
+    from dgtalker.gaussians import Gaussians
+    from dgtalker.render import render
+
+    parts = [getattr(gaussians, part.name).detach().clone().requires_grad_() for part in fields(Gaussians)]
+    image, _ = render(Gaussians(*parts), camera)
+    image.square().mean().backward()
+    if image.is_cuda:
+        torch.cuda.synchronize()
+    return Gaussians(*(part.grad for part in parts))
 
 
 def median_seconds(function: Callable[[int], Any], seconds: float = SECONDS_A_FIGURE) -> float:
@@ -83,7 +114,7 @@ def resample_splats(gaussians: Gaussians, count: int) -> Gaussians:
     if count > have:  # a surface covered by k times as many splats needs each 1/sqrt(k) as wide
         factor = (have / count) ** 0.5
         noise = torch.randn(picked.means.shape, generator=torch.Generator().manual_seed(0))
-        picked.means = picked.means + noise * picked.scales * (1 - factor)
+        picked.means = picked.means + noise.to(picked.means.device) * picked.scales * (1 - factor)
         picked.scales = picked.scales * factor
     return picked
 

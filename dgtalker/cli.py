@@ -26,7 +26,7 @@ COMMANDS = {  # command -> its line in --help
     "export": "the splats of an identity as .ply",
     "preprocess": "video of one person to a data set",
     "create-identity": "a data set to an identity",
-    "describe-identity": "order, name and picture an identity's coefficients",
+    "describe-identity": "turn, order, name and picture an identity's coefficients",
     "synthesize-people": "synthetic people to train the prior on",
     "train-prior": "train the prior on synthetic people",
     "train-speech": "train the speech backbone that lip encoders start from",

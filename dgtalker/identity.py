@@ -15,6 +15,7 @@ from dgtalker.errors import UserError
 from dgtalker.files import write_atomic
 from dgtalker.gaussians import Gaussians
 from dgtalker.head.baked import ATTRIBUTES, BakedHead
+from dgtalker.head.face_controls import FaceControl, FaceControls, share_lids
 from dgtalker.navigation.model import Navigation, NavigationConfig
 from dgtalker.pretrained import (
     find_checkpoint,
@@ -31,8 +32,26 @@ KIND = "identity"
 PREVIEW_FILE = "preview.png"
 CARD_FILE = "README.md"
 COEFFICIENT_SHEET_FILE = "coefficients.webp"  # what each coefficient does, in pictures
-FULL_PRECISION = ("head.mean_means",)  # half precision would move splats by a fifth of a pixel
-INT8_TENSORS = tuple(f"head.basis_{name}" for name in ATTRIBUTES)  # 56 dB at 512 px against half precision
+FULL_PRECISION = (
+    "head.mean_means",  # half precision would move splats by a fifth of a pixel
+    *(f"head.weights_{name}" for name in ATTRIBUTES),  # small, and turned with the axes: rounding would add up to
+    "navigation.blendshapes.raw",  # two grey levels
+    "navigation.blendshapes.scales",
+    "navigation.unit",
+    "navigation.w_can",
+    *(
+        f"navigation.{branch}_encoder.audio.head.{kind}"
+        for branch in ("expression", "lip")
+        for kind in ("weight", "bias")
+    ),
+    *(f"navigation.{branch}_encoder.audio.attention.weight" for branch in ("expression", "lip")),
+    "navigation.expression_encoder.blink.linear",
+    "navigation.expression_encoder.blink.quadratic",
+)
+INT8_TENSORS = tuple(  # 56 dB at 512 px against half precision
+    f"{kind}_{name}" for kind in ("head.basis", "controls.change") for name in ATTRIBUTES
+)
+SLIDER_STD = 3.0  # that every slider reaches at least, either way
 MAX_COEFFICIENT = 20.0  # training standard deviations; more is a typing error
 
 
@@ -42,11 +61,19 @@ class Identity:
     Coefficients are in training standard deviations; zero is the canonical expression: lips closed, eyes open.
     """
 
-    def __init__(self, name: str, navigation: Navigation, head: BakedHead, config: Mapping | None = None):
+    def __init__(
+        self,
+        name: str,
+        navigation: Navigation,
+        head: BakedHead,
+        config: Mapping | None = None,
+        face_controls: FaceControls | None = None,
+    ):
         """`config`: the rest of config.json (title, feature_kind, parents, training, attribution ...)."""
         self.name = name
         self.navigation = navigation.eval().requires_grad_(False)
         self.head = head.eval().requires_grad_(False)
+        self.face_controls = None if face_controls is None else face_controls.eval().requires_grad_(False)
         self.config = dict(config or {})
         self.folder: Path | None = None
 
@@ -60,6 +87,8 @@ class Identity:
         try:
             navigation = Navigation(NavigationConfig.from_dict(config["navigation"]))
             head = BakedHead(**config["head"])
+            controls = config.get("controls")
+            controls = None if controls is None else FaceControls.from_config(controls)
             name = str(config["name"])
             config["feature_kind"]
             if head.coefficients != navigation.config.n_exp + navigation.config.n_lip:
@@ -67,10 +96,13 @@ class Identity:
         except (KeyError, TypeError, ValueError, AssertionError, RuntimeError, MemoryError) as error:
             raise UserError(f"'{folder}' is damaged: its config.json lacks or garbles {error}.") from error
         tensors = read_weights(folder, config)
-        for module, prefix in ((navigation, "navigation."), (head, "head.")):
+        for module, prefix in ((navigation, "navigation."), (head, "head."), (controls, "controls.")):
             part = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            load_into(module, part, folder)
-        identity = cls(name, navigation, head, config)
+            if module is not None:
+                load_into(module, part, folder)
+        if controls is not None and not controls.fits(head.count):
+            raise UserError(f"'{folder}' is damaged: its face controls move splats that it does not have.")
+        identity = cls(name, navigation, head, config, controls)
         identity.folder = Path(folder)
         return identity.to(device)
 
@@ -86,14 +118,18 @@ class Identity:
         preview: uint8 [H,W,3], written as PNG. card: the README's Markdown. coefficient_sheet: a WebP file's bytes.
         """
         folder = Path(folder)
-        tensors = {f"navigation.{key}": value for key, value in self.navigation.state_dict().items()}
-        tensors = compress_tensors(tensors | {f"head.{key}": value for key, value in self.head.state_dict().items()})
-        config = {key: value for key, value in self.config.items() if key not in ("kind", "weights_sha256")}
+        modules = {"navigation": self.navigation, "head": self.head, "controls": self.face_controls}
+        states = {prefix: module.state_dict() for prefix, module in modules.items() if module is not None}
+        tensors = {f"{prefix}.{key}": value for prefix, state in states.items() for key, value in state.items()}
+        tensors = compress_tensors(tensors)
+        config = {key: value for key, value in self.config.items() if key not in ("kind", "weights_sha256", "controls")}
         config |= {
             "name": self.name,
             "navigation": self.navigation.config.to_dict(),
             "head": self.head.config(),
         }
+        if self.face_controls is not None:
+            config["controls"] = self.face_controls.config()
         write_checkpoint(folder, KIND, config, tensors, half=False)
         if preview is not None:
             from PIL import Image
@@ -110,6 +146,8 @@ class Identity:
         """Move to a device, in place."""
         self.navigation.to(device)
         self.head.to(device)
+        if self.face_controls is not None:
+            self.face_controls.to(device)
         return self
 
     # -- properties ---------------------------------------------------------------------------------------------------
@@ -133,6 +171,16 @@ class Identity:
     def lip_names(self) -> list[str]:
         """Names "lip1" .. of the lip coefficients, in order of explained motion."""
         return [f"lip{i + 1}" for i in range(self.n_lip)]
+
+    @property
+    def controls(self) -> tuple[FaceControl, ...]:
+        """The face controls, in order; () for a head without. Each runs from 0 (off) to 1."""
+        return () if self.face_controls is None else self.face_controls.controls
+
+    @property
+    def control_names(self) -> list[str]:
+        """Names of the face controls, in order: "smile" .."""
+        return [control.name for control in self.controls]
 
     @property
     def descriptions(self) -> dict[str, dict]:
@@ -181,23 +229,60 @@ class Identity:
         """[n_exp + n_lip, 2] smallest and largest value of each coefficient in training."""
         return self.navigation.limits.cpu().numpy()
 
+    @property
+    def ranges(self) -> np.ndarray:
+        """[n_exp + n_lip, 2] float32, how far each coefficient can be set: +-3 joined with where speech keeps it.
+
+        That is the 99 % range that describe-identity found; without it, the extremes of training.
+        """
+        rows = self.descriptions.values()
+        usual = np.array([[row["low"], row["high"]] for row in rows]) if rows else self.limits
+        low, high = np.clip(usual, -MAX_COEFFICIENT, MAX_COEFFICIENT).T
+        return np.stack([np.minimum(low, -SLIDER_STD), np.maximum(high, SLIDER_STD)], axis=1).astype(np.float32)
+
     # -- inference -------------------------------------------------------------------------------------------------
 
-    def gaussians(self, a_exp: Tensor | np.ndarray, a_lip: Tensor | np.ndarray) -> Gaussians:
-        """Splats [..., N] of a_exp [..., n_exp], a_lip [..., n_lip]. Raises UserError for NaN or a wrong count."""
+    def gaussians(
+        self, a_exp: Tensor | np.ndarray, a_lip: Tensor | np.ndarray, controls: Tensor | np.ndarray | None = None
+    ) -> Gaussians:
+        """Splats [..., N] of a_exp [..., n_exp], a_lip [..., n_lip]. Raises UserError for NaN or a wrong count.
+
+        controls: [..., K] values of the face controls, in 0..1, as `shown_controls` has them; None: all zero.
+        """
         a_exp, a_lip = (torch.as_tensor(a, dtype=torch.float32, device=self.device) for a in (a_exp, a_lip))
         self._check_coefficients(a_exp, a_lip)
-        return self.head(torch.cat([a_exp, a_lip], dim=-1))
+        changes = None
+        if controls is not None and self.face_controls is not None:
+            changes = self.face_controls.changes(torch.as_tensor(controls, dtype=torch.float32, device=self.device))
+        return self.head(torch.cat([a_exp, a_lip], dim=-1), changes)
 
-    def frame(self, a_exp: np.ndarray, a_lip: np.ndarray) -> Gaussians:
-        """The same for one frame on the CPU, fast: a_exp [n_exp], a_lip [n_lip] -> Gaussians [N]."""
+    def frame(self, a_exp: np.ndarray, a_lip: np.ndarray, controls: np.ndarray | None = None) -> Gaussians:
+        """The same for one frame on the CPU, fast: a_exp [n_exp], a_lip [n_lip], controls [K] -> Gaussians [N]."""
         a_exp, a_lip = np.asarray(a_exp, np.float32), np.asarray(a_lip, np.float32)
         self._check_coefficients(a_exp, a_lip)
-        return self.head.frame(np.concatenate([a_exp, a_lip]))
+        changes = []
+        if controls is not None and self.face_controls is not None:
+            changes = self.face_controls.frame_changes(controls)
+        return self.head.frame(np.concatenate([a_exp, a_lip]), changes)
 
-    def splats(self, a_exp: np.ndarray, a_lip: np.ndarray) -> Gaussians:
+    def splats(self, a_exp: np.ndarray, a_lip: np.ndarray, controls: np.ndarray | None = None) -> Gaussians:
         """One frame's splats on the identity's device: the quick `frame` on the CPU, `gaussians` elsewhere."""
-        return self.frame(a_exp, a_lip) if self.device.type == "cpu" else self.gaussians(a_exp, a_lip)
+        draw = self.frame if self.device.type == "cpu" else self.gaussians
+        return draw(a_exp, a_lip, controls)
+
+    def posed_splats(self, settings: Mapping[str, float]) -> Gaussians:
+        """`splats` of settings by name: coefficients, blink and face controls, {"lip3": 1.5, "smile": 0.7}.
+
+        Raises UserError as `coefficients` does.
+        """
+        a_exp, a_lip = self.coefficients(settings)
+        controls = np.array([[settings.get(name, 0.0) for name in self.control_names]], np.float32)
+        blink = np.array([np.clip(settings.get("blink", 0.0), 0, 1)], np.float32)
+        return self.splats(a_exp, a_lip, self.shown_controls(controls, blink)[0])
+
+    def shown_controls(self, controls: np.ndarray, blink: np.ndarray) -> np.ndarray:
+        """Values [N, K] of the face controls, clipped to 0..1, as they are shown with blink [N]; see share_lids."""
+        return share_lids(np.clip(controls, 0.0, 1.0), blink, self.controls)
 
     @torch.inference_mode()
     def encode(
@@ -241,13 +326,19 @@ class Identity:
     def coefficients(self, settings: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
         """{"lip3": 1.5, "exp1": -1, "blink": 1} -> a_exp [n_exp], a_lip [n_lip]; what is not named is zero.
 
-        Raises UserError for an unknown name, or a value that is not finite or absurdly large.
+        What lies outside of `ranges` counts as their end.
+        Face controls may be named, and change nothing here. Raises UserError for an unknown name, or a value that is
+        not finite or absurdly large.
         """
         names = self.exp_names + self.lip_names
-        check_coefficients(settings, names)
-        values = np.array([settings.get(name, 0.0) for name in names], np.float32)
+        self.check_settings(settings)
+        values = np.clip(np.array([settings.get(name, 0.0) for name in names], np.float32), *self.ranges.T)
         a_exp, a_lip = values[: self.n_exp], values[self.n_exp :]
         return a_exp + self.blink_coefficients(float(settings.get("blink", 0.0))), a_lip
+
+    def check_settings(self, settings: Mapping[str, float]) -> None:
+        """Raises UserError unless these are coefficients, blink or face controls of this head, with good values."""
+        check_coefficients(settings, self.exp_names + self.lip_names, self.control_names)
 
     def permute_coefficients(self, order: Tensor, signs: Tensor) -> None:
         """Reorder coefficients and flip their signs, in place: a'[k] = signs[k] a[order[k]]; pictures stay the same.
@@ -256,6 +347,24 @@ class Identity:
         """
         self.navigation.permute_coefficients(order.to(self.device), signs.to(self.device))
         self.head.permute_coefficients(order, signs)
+
+    def rotate_coefficients(self, rotation_exp: Tensor, rotation_lip: Tensor, std: Tensor, limits: Tensor) -> None:
+        """Turn the axes inside each branch, in place; the same sound still gives the same splats.
+
+        rotation_exp [n_exp, n_exp] and rotation_lip [n_lip, n_lip] are orthogonal and act along unit directions of the
+        latent space. std [K]: the new units, in steps along these; limits [K, 2] in new units.
+        """
+        before = self.navigation.blendshapes.scales.double().cpu()
+        self.navigation.rotate_coefficients(*(r.float().to(self.device) for r in (rotation_exp, rotation_lip)))
+        self.navigation.set_units(std.float().to(self.device), limits.float().to(self.device))
+        rotation = torch.block_diag(rotation_exp, rotation_lip).double().cpu()
+        self.head.transform_coefficients(rotation * std.double().cpu() / before[:, None])
+
+    def select_coefficients(self, kept: Tensor) -> None:
+        """Keep coefficients `kept` [k] alone, in place, in rising order and some of either branch; others stay zero."""
+        constant = torch.zeros(self.n_exp + self.n_lip, device=self.device)
+        self.navigation = self.navigation.select_coefficients(kept.to(self.device), constant)
+        self.head = self.head.select_coefficients(kept)
 
     def _check_coefficients(self, a_exp: Tensor | np.ndarray, a_lip: Tensor | np.ndarray) -> None:
         if a_exp.shape[-1:] != (self.n_exp,) or a_lip.shape[-1:] != (self.n_lip,):
@@ -284,12 +393,12 @@ def _is_description(row: object) -> bool:
     return isinstance(row["name"], str) and all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers)
 
 
-def check_coefficients(values: Mapping[str, float], names: Sequence[str]) -> None:
-    """Raises UserError unless `values` maps coefficients out of `names`, or blink, to reasonable numbers."""
+def check_coefficients(values: Mapping[str, float], names: Sequence[str], controls: Sequence[str] = ()) -> None:
+    """Raises UserError unless `values` maps coefficients out of `names`, blink or face controls to good numbers."""
     for name, value in values.items():
-        if name not in names and name != "blink":
-            raise UserError(f"There is no coefficient '{name}'; choose from {', '.join(names)}, blink.")
-        largest = 1.0 if name == "blink" else MAX_COEFFICIENT
+        if name not in names and name != "blink" and name not in controls:
+            raise UserError(f"There is no coefficient '{name}'; choose from {', '.join([*names, 'blink', *controls])}.")
+        largest = MAX_COEFFICIENT if name in names else 1.0
         number = isinstance(value, Real) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or abs(value) > largest:
             raise UserError(f"Coefficient {name} must be a number within +-{largest:g}, not {value}.")

@@ -12,7 +12,7 @@ import numpy as np
 
 from dgtalker.camera import Camera, camera_path, orbit_camera
 from dgtalker.errors import UserError
-from dgtalker.identity import Identity, check_coefficients
+from dgtalker.identity import Identity
 from dgtalker.media.clock import FPS, MAX_SECONDS, SAMPLE_RATE
 from dgtalker.media.ffmpeg import Cancelled
 from dgtalker.media.video_writer import VideoWriter
@@ -34,7 +34,7 @@ class TalkOptions:
 
     size: int = 256  # height in pixels, even
     camera: CameraChoice = "front"  # or "spiral", (yaw, pitch) in degrees, (yaw, pitch, zoom), a Camera, one per frame
-    edits: Mapping[str, float] = field(default_factory=dict)  # constants added to coefficients, see Performance.edit
+    edits: Mapping[str, float] = field(default_factory=dict)  # constants added to curves, see Performance.edit
     expression: ExpressionSettings = ExpressionSettings()  # blinks and variant of the upper face
     expression_from: SoundSource | None = None  # another recording that drives the upper face
     curves: Performance | None = None  # shown, with the edits, instead of new ones; the sound is then optional
@@ -92,8 +92,9 @@ def render_frames(
 
 
 def _draw(identity: Identity, performance: Performance, cameras: Camera) -> Iterator[np.ndarray]:
-    for i, (a_exp, a_lip) in enumerate(zip(performance.a_exp, performance.a_lip, strict=True)):
-        yield render_frame(identity.splats(a_exp, a_lip), cameras[i])
+    curves = performance.a_exp, performance.a_lip, performance.with_edits(None, identity).shown_controls
+    for i, (a_exp, a_lip, controls) in enumerate(zip(*curves, strict=True)):
+        yield render_frame(identity.splats(a_exp, a_lip, controls), cameras[i])
 
 
 def live_frames(
@@ -255,7 +256,7 @@ def talk_frames(
     started = time.perf_counter()
     options = options or TalkOptions()
     size = check_size(options.size)
-    check_coefficients(options.edits, [*identity.exp_names, *identity.lip_names])
+    identity.check_settings(options.edits)
     recording, other = (None if s is None else Recording.of(s) for s in (sound, options.expression_from))
     with ExitStack() as files:
         path, other_path = (None if r is None else files.enter_context(r.as_file()) for r in (recording, other))

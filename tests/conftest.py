@@ -76,6 +76,14 @@ def fake_identity(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def fake_identity_with_controls(tmp_path_factory) -> Path:
+    """Folder of the same identity with face controls."""
+    from fakes.identity import make_fake_identity
+
+    return make_fake_identity(tmp_path_factory.mktemp("controls") / "identities" / "fake", controls=True)
+
+
+@pytest.fixture(scope="session")
 def identity(fake_identity: Path):
     """The small identity, loaded; tests that change one load their own."""
     from dgtalker.identity import Identity

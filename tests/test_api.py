@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,16 @@ def test_an_edit_of_the_whole_is_that_of_a_slider(performance, identity):
     blink = np.clip(performance.blink + np.float32(0.25), 0, 1)
     moved = identity.blink_coefficients(blink) - identity.blink_coefficients(performance.blink)
     np.testing.assert_allclose(edited.a_exp - performance.a_exp, moved + [[0, -0.5, 0]], atol=1e-6)
+
+
+def test_edits_stop_at_the_ends_of_the_head_and_never_pull_speech_in(performance, identity):
+    low, high = identity.ranges[identity.n_exp]
+    far, outside = performance.edit(lip1=15.0), replace(performance, a_lip=performance.a_lip + 10)
+    np.testing.assert_allclose(far.curves["lip1"], np.maximum(high, performance.curves["lip1"]))
+    np.testing.assert_allclose(performance.edit(lip1=-15.0).curves["lip1"], np.minimum(low, performance.curves["lip1"]))
+    assert np.array_equal(outside.edit(lip1=1.0).a_lip, outside.a_lip)
+    still = identity.coefficients({"lip1": 15.0, "exp1": -15.0})
+    assert still[1][0] == high and still[0][0] == identity.ranges[0, 0]
 
 
 def test_an_edit_shorter_than_its_ease_still_shows(performance):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dgtalker import bench
+from dgtalker.camera import orbit_camera
 from dgtalker.errors import UserError
 from dgtalker.identity import Identity
 
@@ -33,8 +34,24 @@ def test_report_has_the_keys_that_other_tools_read(fake_identity, monkeypatch):
     for size in ("256", "512"):
         assert report["render"][size]["gaussians"] == bench.RENDER[int(size)] and report["render"][size]["ms"] > 0
         assert report["frame"][size]["fps"] > 0
+    assert report["train"]["256"]["gaussians"] == bench.RENDER[256] and report["train"]["256"]["ms"] > 0
+    assert report["device"] in ("cpu", "cuda")
     assert report["talk"]["audio_s"] == 0.5 and report["talk"]["wall_s"] > 0
     assert report["app_start_s"] is None and report["machine"]["cpu"]
+
+
+def test_gradients_are_of_all_that_is_drawn(fake_identity):
+    identity = Identity.from_pretrained(fake_identity)
+    head = identity.frame(np.zeros(identity.n_exp), np.zeros(identity.n_lip))
+    found = bench.render_with_gradients(head, orbit_camera(size=64))
+    for name in ("means", "scales", "opacities", "colors"):
+        gradient = getattr(found, name)
+        assert gradient.shape == getattr(head, name).shape and torch.isfinite(gradient).all() and gradient.any()
+
+
+def test_a_device_that_is_not_here_is_refused(fake_identity):
+    with pytest.raises(UserError, match="device"):
+        bench.run_benchmark(str(fake_identity), with_app=False, device="tpu")
 
 
 def test_without_an_identity_there_is_nothing_to_measure(monkeypatch, tmp_path):

@@ -1,7 +1,7 @@
 """Named motions of a face, as displacement fields on the template, and recognition of a measured motion.
 
-The fields are combinations of the template's 52 ARKit units, and rigid motions. A motion is named after the field that
-explains the largest share of its squared displacement, or after two fields where one is not enough.
+The fields are combinations of the template's 52 ARKit units, and rigid motions. Coefficients are named together, so
+that no two have one name and the fields explain as much as possible of their squared displacements.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from torch import Tensor
 
 from dgtalker.head.template import HeadTemplate
 
-CLEAR_MATCH = 0.5  # share of the squared displacement from which one motion is enough
-MIN_MATCH = 0.35  # share below which nothing is recognised
-MIN_GAIN = 0.05  # share that a second motion must add to be mentioned
-MAX_COSINE = 0.7  # between two motions of a pair
+MIN_MATCH = 0.35  # share of the squared displacement below which nothing is recognised
+SIDE_PENALTY, RIGID_PENALTY = 0.05, 0.1  # what a match with one side, or a rigid shift, must be better by
+OWN_REGION = 0.6  # share of a motion's energy in a branch's half of the face from which it may name its coefficients
 DEPTH_WEIGHT = 0.34  # of motion towards the camera: sin(20 degrees), as it shows from a side view
 MIXED = "mixed"
 
@@ -72,11 +71,9 @@ class NamedMotions:
 class MotionMatch:
     """The named motion that a displacement was recognised as."""
 
-    name: str  # one motion, or two joined by "+"
-    score: float  # share of the squared displacement that `name` explains, 0..1
-    second: str = ""  # the motion that explains most of the rest, "" if none does or `name` has two
-    with_second: float = 0.0  # share explained by both
-    positive: bool = True  # whether it is a positive amount of the (first) motion
+    name: str
+    score: float  # share of the squared displacement that it explains, 0..1
+    positive: bool = True  # whether it is a positive amount of the motion
 
 
 def named_motions(template: HeadTemplate) -> NamedMotions:
@@ -105,46 +102,56 @@ def named_motions(template: HeadTemplate) -> NamedMotions:
     return NamedMotions(names, torch.stack(fields))
 
 
-def recognise_motion(
-    displacement: Tensor, fields: Tensor, names: list[tuple[str, str]], weights: Tensor
-) -> MotionMatch:
-    """Recognise the named motion of a displacement [M, 3]; fields [P, M, 3]; weights [M]: visibility of each point."""
-    root = weights.sqrt()[:, None] * weights.new_tensor([1.0, 1.0, DEPTH_WEIGHT])
-    target = (displacement * root).flatten().double()
-    columns = (fields * root).flatten(1).double()  # [P, M * 3]
-    norms, length = columns.norm(dim=1), float(target.norm())
-    if length < 1e-9 or not bool((norms > 0).any()):
-        return MotionMatch(MIXED, 0.0)
-    columns = columns / norms.clamp_min(1e-12)[:, None]
-    cosines = columns @ target / length  # cosines [P]
-    gram = columns @ columns.T
-    # Share that two motions explain together; nearly parallel ones, and one motion's sides, are not paired.
-    free = (1 - gram.square()).clamp_min(1e-6)
-    pair = (cosines[:, None].square() + cosines.square() - 2 * gram * cosines[:, None] * cosines) / free
-    bases = [{word.removesuffix(" (left)").removesuffix(" (right)") for word in pair} for pair in names]
-    apart = torch.tensor([[not a & b for b in bases] for a in bases])
-    pair = torch.where((gram.abs() < MAX_COSINE) & apart, pair, 0)
+@dataclass(frozen=True)
+class MotionFields:
+    """Named motions of one half of the face on the matched splats of a head, and how splats count."""
 
-    def name_motion(index: int, amount: float) -> str:
-        return names[index][0 if amount > 0 else 1]
+    names: list[tuple[str, str]]
+    fields: Tensor  # [P, M, 3]
+    weights: Tensor  # [M]
 
-    def name_pair(i: int, j: int) -> tuple[str, str]:
-        one, two = ((cosines[a] - gram[a, b] * cosines[b]) / free[a, b] for a, b in ((i, j), (j, i)))
-        return name_motion(i, float(one)), name_motion(j, float(two))
+    def flatten(self, displacements: Tensor) -> Tensor:
+        """Displacements [..., M, 3] as vectors [..., 3 M] whose products are weighted; float64."""
+        root = self.weights.sqrt()[:, None] * self.weights.new_tensor([1.0, 1.0, DEPTH_WEIGHT])
+        return (displacements * root).flatten(-2).double()
 
-    best = int(cosines.abs().argmax())
-    alone, single = float(cosines[best] ** 2), name_motion(best, float(cosines[best]))
-    other = int(pair[best].argmax())
-    second, both = "", float(pair[best, other])
-    if both - alone >= MIN_GAIN:
-        single, second = name_pair(best, other)
-    if alone < CLEAR_MATCH:
-        i, j = divmod(int(pair.argmax()), len(names))
-        if cosines[i].abs() < cosines[j].abs():
-            i, j = j, i
-        if float(pair[i, j]) - alone >= 2 * MIN_GAIN and float(pair[i, j]) >= MIN_MATCH:
-            one, two = name_pair(i, j)
-            return MotionMatch(f"{one} + {two}", float(pair[i, j]), positive=one == names[i][0])
-        if alone < MIN_MATCH:
-            return MotionMatch(MIXED, alone)
-    return MotionMatch(single, alone, second, both if second else alone, single == names[best][0])
+    @property
+    def penalties(self) -> Tensor:
+        """[P] what each is worth less than another of the same match: one side, and rigid shifts."""
+        sides = [SIDE_PENALTY * name.endswith((" (left)", " (right)")) for name, _ in self.names]
+        rigid = [RIGID_PENALTY * (" face " in pair[0] or pair in _TURNS) for pair in self.names]
+        return torch.tensor(sides, dtype=torch.float64) + torch.tensor(rigid, dtype=torch.float64)
+
+
+def select_own_motions(
+    names: list[tuple[str, str]], fields: Tensor, weights: Tensor, own: Tensor, speech: Tensor
+) -> MotionFields:
+    """The motions that may name a branch's coefficients: those mostly in its half of the face.
+
+    fields [P, M, 3]; weights [M]: visibility; own [M] in 0..1: weight of the half; speech [M]: how far splats move in
+    speech. Splats count by both, so that names tell apart what can be seen in speech.
+    """
+    energy = fields.square().sum(-1) * weights  # [P, M]
+    share = (energy * own).sum(-1) / energy.sum(-1).clamp_min(1e-24)
+    kept = (share >= OWN_REGION).nonzero()[:, 0]
+    counted = weights * own * speech / speech.amax().clamp_min(1e-12)
+    return MotionFields([names[i] for i in kept], fields[kept], counted)
+
+
+def assign_motions(cosines: Tensor, motions: MotionFields) -> tuple[Tensor, Tensor]:
+    """Distinct names for K coefficients: cosines [K, P] -> fields [K] int64 and their squared cosines [K].
+
+    Hungarian assignment of the largest sum; several fields of one name count as one. Raises ValueError if there are
+    fewer names than coefficients.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    squares = cosines.square()
+    worth = squares - motions.penalties
+    groups = [[i for i, pair in enumerate(motions.names) if pair == name] for name in dict.fromkeys(motions.names)]
+    best = [worth[:, group].max(dim=1) for group in groups]
+    if len(groups) < len(cosines):
+        raise ValueError(f"{len(groups)} names for {len(cosines)} coefficients")
+    rows, columns = linear_sum_assignment(-torch.stack([b.values for b in best], dim=1).numpy())
+    fields = torch.tensor([groups[g][int(best[g].indices[k])] for k, g in zip(rows, columns, strict=True)])
+    return fields, squares[torch.arange(len(cosines)), fields]

@@ -10,6 +10,7 @@ EXAMPLE = "dgtalker describe-identity heads/anna"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("identity", help="shipped name or folder; it is rewritten in place")
+    parser.add_argument("--data", help="data set that it was trained on, for units and ranges; else example voices")
     options.add_json(parser)
 
 
@@ -25,7 +26,9 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"There is no identity folder '{args.identity}': only one on this machine can be rewritten.")
     with Progress("describe-identity") as progress:
         identity = describe_identity_folder(
-            find_checkpoint(args.identity, KIND), progress=lambda fraction, message: progress(fraction, 1.0, message)
+            find_checkpoint(args.identity, KIND),
+            progress=lambda fraction, message: progress(fraction, 1.0, message),
+            dataset=args.data,
         )
     if args.json:
         print_json(identity.config["coefficients"])

@@ -56,17 +56,17 @@ def add_set(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="set coefficients, in training standard deviations: lip3=1.5 exp1=-1; blink runs from 0 to 1",
+        help="set coefficients, in training standard deviations: lip3=1.5 exp1=-1; blink and face controls, such as "
+        "smile, run from 0 to 1",
     )
 
 
 def read_set(args: argparse.Namespace, identity: Identity) -> dict[str, float]:
-    """The values of --set. Raises UserError for what `identity` has no coefficient for."""
-    from dgtalker.identity import check_coefficients
+    """The values of --set. Raises UserError for what `identity` has no coefficient or face control for."""
     from dgtalker.performance.curves import parse_edits
 
     settings = parse_edits(args.settings)
-    check_coefficients(settings, identity.exp_names + identity.lip_names)
+    identity.check_settings(settings)
     return settings
 
 

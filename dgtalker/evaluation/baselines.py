@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dgtalker import metrics
 from dgtalker.errors import UserError
 from dgtalker.evaluation.attached_landmarks import attach_landmarks
 from dgtalker.evaluation.context import EvaluationContext, render_clip
 from dgtalker.evaluation.landmark_leakage import measure_landmark_leakage
 from dgtalker.evaluation.leakage import measure_leakage, sample_face_states
+from dgtalker.evaluation.rest import measure_rest_aperture
 from dgtalker.evaluation.self_driven import compare_frames, summarise_clips
 from dgtalker.evaluation.swap import measure_swap
 
@@ -50,7 +52,9 @@ def measure_variant(
         truth = truths[clip.name]
         made = render_clip(context.identity, clip, *context.coefficients[clip.name])
         found = context.read_landmarks(made)
-        rows.append(compare_frames(clip.name, list(clip.images.numpy()), made, truth.landmarks, found, truth.phones))
+        outline = metrics.find_outline(clip.alpha.numpy())
+        real = list(clip.images.numpy())
+        rows.append(compare_frames(clip.name, real, made, truth.landmarks, found, truth.phones, outline))
     report("leakage")
     states, cameras = sample_face_states(context, seed)
     leaks = measure_leakage(context, states, cameras)
@@ -58,7 +62,7 @@ def measure_variant(
     in_landmarks = measure_landmark_leakage(context, states, cameras, attached)
     report("swap")
     return {
-        **summarise_clips(rows, truths.values()),
+        **summarise_clips(rows, truths.values(), measure_rest_aperture(context)),
         "leakage": leakage_totals(leaks),
         "leakage_landmarks": {"by": in_landmarks["by"], **leakage_totals(in_landmarks)},
         "swap": {key: value for key, value in measure_swap(context).items() if key != "baselines"},

@@ -67,11 +67,13 @@ def encode_clip(identity: Identity, dataset: Dataset, clip: Clip) -> Coefficient
     return identity.encode(features, clip.blink.numpy())
 
 
-def render_coefficients(identity: Identity, a_exp: np.ndarray, a_lip: np.ndarray, camera: Camera) -> np.ndarray:
-    """Render a uint8 picture [H,W,3] on white of coefficients a_exp [ke], a_lip [kl] through one camera."""
+def render_coefficients(
+    identity: Identity, a_exp: np.ndarray, a_lip: np.ndarray, camera: Camera, controls: np.ndarray | None = None
+) -> np.ndarray:
+    """Render a uint8 picture [H,W,3] on white of a_exp [ke], a_lip [kl] and face controls [K] through one camera."""
     from dgtalker.render import render_frame
 
-    return render_frame(identity.frame(a_exp, a_lip), camera)
+    return render_frame(identity.frame(a_exp, a_lip, controls), camera)
 
 
 def render_clip(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dgtalker import metrics
 from dgtalker.errors import UserError
 from dgtalker.evaluation.attached_landmarks import attach_landmarks
 from dgtalker.evaluation.baselines import BASELINES, NO_BASELINES, find_baselines, measure_variant
@@ -30,6 +31,7 @@ from dgtalker.evaluation.ground_truth import GroundTruth
 from dgtalker.evaluation.landmark_leakage import measure_landmark_leakage
 from dgtalker.evaluation.leakage import measure_leakage, sample_face_states
 from dgtalker.evaluation.other_voices import HEADLINES, OtherVoicesConfig, find_recordings, measure_other_voices
+from dgtalker.evaluation.rest import measure_rest_aperture
 from dgtalker.evaluation.self_driven import compare_frames, summarise_clips
 from dgtalker.evaluation.side_views import measure_views
 from dgtalker.evaluation.silence import measure_silence
@@ -117,7 +119,9 @@ def evaluate(
         truths[clip.name] = GroundTruth.from_clip(clip, read_landmarks)
         for name, row in _compare_clip(context, clip, truths[clip.name], settings, config.sheets).items():
             rows[name].append(row)
-    blocks = {name: summarise_clips(rows[name], truths.values()) for name in settings}
+    aperture_rest = measure_rest_aperture(context)
+    blocks = {name: summarise_clips(rows[name], truths.values(), aperture_rest) for name in settings}
+    _add_aperture_curve(context.report_figures, rows["self_driven"])
 
     begin("leakage")
     attached = attach_landmarks(identity, read_landmarks)
@@ -178,13 +182,15 @@ def _compare_clip(
 ) -> dict[str, dict]:
     """Metrics of one clip in each of the settings."""
     real, rows = list(clip.images.numpy()), {}
+    outline = metrics.find_outline(clip.alpha.numpy())
     for name in settings:
         moving, refined = name.startswith("self_driven"), name.endswith("_refined")
         a_exp, a_lip = (
             context.coefficients[clip.name] if moving else (np.zeros_like(a) for a in context.coefficients[clip.name])
         )
         made = render_clip(context.identity, clip, a_exp, a_lip, refined)
-        rows[name] = compare_frames(clip.name, real, made, truth.landmarks, context.read_landmarks(made), truth.phones)
+        found = context.read_landmarks(made)
+        rows[name] = compare_frames(clip.name, real, made, truth.landmarks, found, truth.phones, outline)
         if name == "self_driven":
             if sheets:
                 picks = evenly_spaced(len(real), SHEET_COLUMNS)
@@ -208,6 +214,16 @@ def _add_figures(report_figures: ReportFigures, name: str, real: list, made: lis
             np.arange(len(real)),
             {"real": row["_real"], "rendered": row["_made"]},
         ),
+    )
+
+
+def _add_aperture_curve(report_figures: ReportFigures, rows: list[dict]) -> None:
+    """Rendered against true aperture over all clips, in ten bins: where the mouth opens too little or too much."""
+    true, made = (np.concatenate([row[lips] for row in rows]) for lips in ("_real", "_made"))
+    true, made = metrics.binned_medians(true, made)
+    lines = {"rendered": made, "equal": true}
+    report_figures.add(
+        "self_driven", Curves("Rendered lip opening against the true one", "true", "of the eye distance", true, lines)
     )
 
 

@@ -10,13 +10,14 @@ Reconstruction can be perfect while leakage is total, so it is reported beside e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dgtalker.evaluation.context import EvaluationContext, render_coefficients, soft_mask
+from dgtalker.head.face_controls import FaceControl
 from dgtalker.metrics import region_change
 
 Renderer = Callable[[np.ndarray, np.ndarray, int], np.ndarray]  # a_exp [ke], a_lip [kl], state number -> uint8 [H,W,3]
@@ -50,10 +51,33 @@ def sample_face_states(context: EvaluationContext, seed: int, count: int = STATE
 
 
 def measure_leakage(context: EvaluationContext, states: FaceStates, cameras: list) -> dict:
-    """Leakage in pixels of `held.identity`, in mean grey levels."""
+    """Leakage in pixels of `context.identity`, in mean grey levels; "controls" has that of its face controls."""
     identity = context.identity
-    picture = lambda a_exp, a_lip, s: render_coefficients(identity, a_exp, a_lip, cameras[s])  # noqa: E731
-    return pixel_leakage(picture, states, identity.exp_names, identity.lip_names)
+    picture = lambda a_exp, a_lip, s, c=None: render_coefficients(identity, a_exp, a_lip, cameras[s], c)  # noqa: E731
+    report = pixel_leakage(picture, states, identity.exp_names, identity.lip_names)
+    return report | ({"controls": control_leakage(picture, states, identity.controls)} if identity.controls else {})
+
+
+def control_leakage(
+    picture: Callable[[np.ndarray, np.ndarray, int, np.ndarray | None], np.ndarray],
+    states: FaceStates,
+    controls: Sequence[FaceControl],
+) -> dict[str, dict[str, float]]:
+    """Own change and ratio of each face control at 1, mean over the states: {"smile": {own, ratio}}.
+
+    picture: (a_exp [ke], a_lip [kl], state number, values [K] of the controls) -> uint8 [H, W, 3].
+    """
+    totals = np.zeros((len(controls), 2))  # change (upper, lower)
+    for s, (a_exp, a_lip) in enumerate(zip(states.exp, states.lip, strict=True)):
+        base = picture(a_exp, a_lip, s, None)
+        for k, row in enumerate(np.eye(len(controls), dtype=np.float32)):
+            moved = picture(a_exp, a_lip, s, row)
+            totals[k] += [region_change(moved, base, mask) for mask in (states.upper[s], states.lower[s])]
+    rows = {}
+    for control, total in zip(controls, totals / len(states.exp), strict=True):
+        own, other = total if control.region == "upper" else total[::-1]
+        rows[control.name] = {"own": float(own), "ratio": _ratio(other, own)}
+    return rows
 
 
 def pixel_leakage(picture: Renderer, states: FaceStates, exp_names: list[str], lip_names: list[str]) -> dict:

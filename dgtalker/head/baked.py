@@ -4,11 +4,14 @@
 
 One PCA basis per attribute. Blended are centres, log-scales, logit-opacities, colours and axis-angle rotations relative
 to the canonical head, never the activated values. phi(0) = 0, so a = 0 is the canonical head exactly.
+
+Far from what training met, products of coefficients run away. So the amplitude of every component, phi(a) @ weights,
+and the length of every splat are clamped to bounds that are stored with the head (set_bounds).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,12 +22,14 @@ from dgtalker.head.rotations import axis_angle_to_quaternion, quaternion_multipl
 
 ATTRIBUTES = {"means": 3, "log_scales": 3, "axis_angles": 3, "logit_opacities": 1, "colors": 3}
 OPACITY_MARGIN = 1e-4  # keeps logits finite
+AttributeChanges = tuple[Tensor, dict[str, Tensor]]  # indices [E] of splats, {attribute: added [..., E, channels]}
 
 
 class BakedHead(nn.Module):
     """Mean + PCA blendshapes per splat attribute, driven by K coefficients (expression first, then lips)."""
 
     base_quats: Tensor  # [N, 4] rotations of the canonical head
+    longest: Tensor  # [N] largest log-scale
     # What each splat belongs to: for masks and leakage figures, never for rendering.
     upper_weight: Tensor  # [N] in [0, 1]
     lower_weight: Tensor  # [N] in [0, 1]
@@ -39,6 +44,9 @@ class BakedHead(nn.Module):
             self.register_buffer(f"mean_{name}", torch.zeros(count, channels))
             self.register_buffer(f"basis_{name}", torch.zeros(self.ranks[name], count, channels))
             self.register_buffer(f"weights_{name}", torch.zeros(features, self.ranks[name]))
+            unbounded = torch.tensor([-torch.inf, torch.inf])[:, None].repeat(1, self.ranks[name])
+            self.register_buffer(f"bounds_{name}", unbounded)  # [2, R] least and largest amplitudes
+        self.register_buffer("longest", torch.full((count,), torch.inf))  # [N] largest log-scale of each splat
         self.register_buffer("base_quats", torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1))
         self.register_buffer("upper_weight", torch.zeros(count))
         self.register_buffer("lower_weight", torch.zeros(count))
@@ -51,19 +59,26 @@ class BakedHead(nn.Module):
 
     def attributes(self, a: Tensor) -> dict[str, Tensor]:
         """Blended attributes {name: [..., N, channels]} of coefficients a [..., K]."""
-        phi = quadratic_features(a)
-        return {
-            name: getattr(self, f"mean_{name}")
-            + torch.einsum("...r,rnc->...nc", phi @ getattr(self, f"weights_{name}"), getattr(self, f"basis_{name}"))
-            for name in ATTRIBUTES
-        }
+        phi, blended = quadratic_features(a), {}
+        for name in ATTRIBUTES:
+            mean, basis, weights, (low, high) = (
+                getattr(self, f"{kind}_{name}") for kind in ("mean", "basis", "weights", "bounds")
+            )
+            amplitudes = (phi @ weights).maximum(low).minimum(high)
+            blended[name] = mean + torch.einsum("...r,rnc->...nc", amplitudes, basis)
+        return blended
 
-    def forward(self, a: Tensor) -> Gaussians:
-        """Coefficients a [..., K] -> Gaussians [..., N]; differentiable."""
+    def forward(self, a: Tensor, changes: AttributeChanges | None = None) -> Gaussians:
+        """Coefficients a [..., K] -> Gaussians [..., N]; differentiable. `changes` of FaceControls are added."""
         assert a.shape[-1] == self.coefficients, f"expected {self.coefficients} coefficients, got {tuple(a.shape)}"
-        return gaussians_from_baked(self.attributes(a), self.base_quats)
+        attributes = self.attributes(a)
+        if changes is not None:
+            splats, added = changes
+            attributes = {name: value.index_add(-2, splats, added[name]) for name, value in attributes.items()}
+        attributes["log_scales"] = attributes["log_scales"].minimum(self.longest[:, None])
+        return gaussians_from_baked(attributes, self.base_quats)
 
-    def frame(self, a: np.ndarray) -> Gaussians:
+    def frame(self, a: np.ndarray, changes: Sequence[tuple[np.ndarray, Mapping[str, np.ndarray]]] = ()) -> Gaussians:
         """The same for one a [K] on the CPU without autograd: the fast path of viewport and video, about 2 ms."""
         assert a.shape == (self.coefficients,), f"expected [{self.coefficients}] coefficients, got {a.shape}"
         if self._arrays is None:
@@ -72,13 +87,15 @@ class BakedHead(nn.Module):
         phi = quadratic_features_numpy(np.asarray(a, np.float32))
 
         def blend(name: str) -> np.ndarray:  # one matrix-vector product per attribute
-            return (arrays[f"mean_{name}"] + (phi @ arrays[f"weights_{name}"]) @ arrays[f"basis_{name}"]).reshape(
-                -1, ATTRIBUTES[name]
-            )
+            amplitudes = np.clip(phi @ arrays[f"weights_{name}"], *arrays[f"bounds_{name}"])
+            blended = (arrays[f"mean_{name}"] + amplitudes @ arrays[f"basis_{name}"]).reshape(-1, ATTRIBUTES[name])
+            for splats, added in changes:
+                blended[splats] += added[name]  # no index occurs twice
+            return blended
 
         with np.errstate(over="ignore"):  # far outside the training range: opacity 0, or too large to be drawn
             opacities = 1.0 / (1.0 + np.exp(-blend("logit_opacities")[:, 0]))
-            scales = np.exp(blend("log_scales"))
+            scales = np.exp(np.minimum(blend("log_scales"), arrays["longest"]))
         quats = rotate_quats_numpy(arrays["base_quats"], blend("axis_angles"))
         fields = (blend("means"), quats, scales, opacities, blend("colors"))
         return Gaussians(*map(torch.from_numpy, fields))
@@ -101,9 +118,65 @@ class BakedHead(nn.Module):
             weights.copy_(weights[source.to(weights.device)] * flip.to(weights))
         self._arrays = None
 
+    @torch.no_grad()
+    def set_bounds(self, a: Tensor, margin: float) -> None:
+        """Bound amplitudes and splats by what coefficients a [S, K] ask for; margin: by how much these may be exceeded.
+
+        Amplitudes may reach (1 + margin) times the extremes, log-scales the largest among a plus `margin`.
+        """
+        for name in ATTRIBUTES:
+            self.get_buffer(f"bounds_{name}").copy_(torch.tensor([[-torch.inf], [torch.inf]]))
+        self.longest.fill_(torch.inf)
+        longest = self.get_buffer("mean_log_scales").amax(dim=-1)
+        for codes in a.split(16):
+            longest = longest.maximum(self.attributes(codes)["log_scales"].amax(dim=(0, -1)))
+        self.longest.copy_(longest + margin)
+        for name in ATTRIBUTES:
+            amplitudes = quadratic_features(a) @ self.get_buffer(f"weights_{name}")
+            low, high = amplitudes.amin(dim=0).clamp(max=0.0), amplitudes.amax(dim=0).clamp(min=0.0)
+            self.get_buffer(f"bounds_{name}").copy_((1 + margin) * torch.stack([low, high]))
+        self._arrays = None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether bounds are set."""
+        return bool(self.longest.isfinite().all())
+
+    @torch.no_grad()
+    def transform_coefficients(self, matrix: Tensor) -> None:
+        """Change to new coefficients in place: a = matrix a', matrix [K, K]; the splats of both are the same."""
+        size = self.coefficients
+        rows, columns = torch.triu_indices(size, size)
+        matrix = matrix.detach().cpu().double()
+        for name in ATTRIBUTES:
+            weights = getattr(self, f"weights_{name}")
+            linear, products = weights.cpu().double().split([size, len(rows)])
+            square = products.new_zeros(size, size, weights.shape[1])  # symmetric: a^T square[..., r] a
+            square[rows, columns] += products / 2
+            square[columns, rows] += products / 2
+            square = torch.einsum("ik,ijr,jl->klr", matrix, square, matrix)
+            twice = torch.where(rows == columns, 1.0, 2.0).double()[:, None]
+            changed = torch.cat([matrix.T @ linear, twice * square[rows, columns]])
+            weights.copy_(changed)
+        self._arrays = None
+
+    @torch.no_grad()
+    def select_coefficients(self, kept: Tensor) -> BakedHead:
+        """A copy with coefficients `kept` [k] int64 alone, in rising order; the others are fixed at zero."""
+        rows, columns = torch.triu_indices(self.coefficients, self.coefficients)
+        keep = torch.zeros(self.coefficients, dtype=torch.bool).index_fill(0, kept.cpu(), True)
+        features = torch.cat([keep, keep[rows] & keep[columns]]).nonzero()[:, 0]
+        smaller = BakedHead(self.count, len(kept), self.ranks).to(self.base_quats.device)
+        state = self.state_dict()
+        for name in ATTRIBUTES:
+            state[f"weights_{name}"] = state[f"weights_{name}"][features.to(self.base_quats.device)]
+        smaller.load_state_dict(state)
+        return smaller.train(self.training).requires_grad_(False)
+
     def _prepare_arrays(self) -> dict[str, np.ndarray]:
         """Buffers as flat contiguous float32 arrays: basis [R, N * channels], mean [N * channels]."""
         arrays = {"base_quats": self.base_quats.detach().cpu().float().numpy()}
+        arrays["longest"] = self.longest.detach().cpu().float()[:, None].numpy()
         for name in ATTRIBUTES:
             mean, basis, weights = (
                 getattr(self, f"{kind}_{name}").detach().cpu().float() for kind in ("mean", "basis", "weights")
@@ -111,10 +184,13 @@ class BakedHead(nn.Module):
             arrays[f"mean_{name}"] = mean.reshape(-1).numpy()
             arrays[f"basis_{name}"] = np.ascontiguousarray(basis.reshape(len(basis), -1).numpy())
             arrays[f"weights_{name}"] = np.ascontiguousarray(weights.numpy())
+            arrays[f"bounds_{name}"] = getattr(self, f"bounds_{name}").detach().cpu().float().numpy()
         return arrays
 
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        for name in ("longest", *(f"bounds_{name}" for name in ATTRIBUTES)):  # older heads have none
+            state_dict.setdefault(f"{prefix}{name}", getattr(self, name))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._arrays = None  # built from the old buffers
 
 

@@ -133,6 +133,14 @@ def sound_filter(resample: str, seconds: float) -> str:
     return f"asetpts=if(gt(T\\,{seconds:.3f})\\,{seconds:.3f}/TB\\,PTS),aresample={resample}async=1:first_pts=0"
 
 
+def both_streams(other: str) -> list[str]:
+    """Arguments of a second output that only reads the `other` stream, "v" or "a", and decodes nothing.
+
+    ffmpeg counts time from the start of the streams in use: with both in use, picture and sound share their zero.
+    """
+    return ["-map", f"0:{other}:0", "-c", "copy", "-f", "null", "-"]
+
+
 def decode(
     path: str | Path,
     output: Sequence[str] = (),

@@ -1,6 +1,16 @@
 """Metrics of pictures, landmarks, curves and articulation. Nothing here draws or reads a data set."""
 
-from dgtalker.metrics.curves import MAX_LAG, best_lag, finite_mean, pearson, ratio, spearman
+from dgtalker.metrics.curves import (
+    MAX_LAG,
+    best_lag,
+    binned_medians,
+    finite_mean,
+    pearson,
+    ratio,
+    robust_slope,
+    slope,
+    spearman,
+)
 from dgtalker.metrics.landmarks import (
     EYE_OUTER_CORNERS,
     EYES,
@@ -16,7 +26,18 @@ from dgtalker.metrics.landmarks import (
     lip_distance,
     mouth_box,
 )
-from dgtalker.metrics.pictures import PSNR_CEILING, luminance, masked_psnr, motion_energy, psnr, region_change, ssim
+from dgtalker.metrics.pictures import (
+    PSNR_CEILING,
+    Outline,
+    error_share,
+    find_outline,
+    luminance,
+    masked_psnr,
+    motion_energy,
+    psnr,
+    region_change,
+    ssim,
+)
 
 __all__ = [
     "EYE_OUTER_CORNERS",
@@ -27,11 +48,15 @@ __all__ = [
     "MAX_LAG",
     "OUTER_LIPS",
     "PSNR_CEILING",
+    "Outline",
     "SIZE",
     "aperture",
     "best_lag",
+    "binned_medians",
+    "error_share",
     "eye_closure",
     "eye_distance",
+    "find_outline",
     "finite_mean",
     "has_face",
     "lip_distance",
@@ -43,6 +68,8 @@ __all__ = [
     "psnr",
     "ratio",
     "region_change",
+    "robust_slope",
+    "slope",
     "spearman",
     "ssim",
 ]

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from dgtalker.metrics.landmarks import SIZE
+
 PSNR_CEILING = 100.0  # dB of identical pictures, so that means stay finite
+RIM = 4.0  # pixels to either side of a head's outline, in a picture of SIZE
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Where the outline of a head is, in T frames."""
+
+    rim: np.ndarray  # bool [T,H,W]: near the outline
+    inside: np.ndarray  # bool [T,H,W]: of the head, and not near the outline
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -20,6 +33,31 @@ def masked_psnr(a: np.ndarray, b: np.ndarray, mask: np.ndarray) -> float:
         return float("nan")
     error = (((a.astype(np.float32) - b.astype(np.float32)) ** 2).mean(-1) * mask).sum() / weight
     return float(min(PSNR_CEILING, 10 * np.log10(255.0**2 / max(float(error), 1e-12))))
+
+
+def find_outline(alpha: np.ndarray) -> Outline:
+    """The outline of a head with opacity `alpha`, uint8 [T,H,W]: where it crosses one half.
+
+    The rim are the pixels whose centres lie within RIM of it. A frame that is all head or all background has none.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    reach = RIM * alpha.shape[-1] / SIZE + 0.5  # the outline is half a pixel before the first pixel beyond it
+    head = alpha >= 128
+    rim = np.zeros(alpha.shape, bool)
+    for t, solid in enumerate(head):
+        if solid.any() and not solid.all():
+            rim[t] = (distance_transform_edt(solid) + distance_transform_edt(~solid)) <= reach  # one of them is 0
+    return Outline(rim, head & ~rim)
+
+
+def error_share(a: np.ndarray, b: np.ndarray, mask: np.ndarray) -> float:
+    """Share of the squared error of pictures [T,H,W,3] that lies in a mask, bool [T,H,W]; NaN if they are the same."""
+    inside = total = 0.0
+    for x, y, where in zip(a, b, mask, strict=True):
+        error = ((x.astype(np.float32) - y.astype(np.float32)) ** 2).sum(-1)
+        inside, total = inside + float(error[where].sum()), total + float(error.sum())
+    return inside / total if total else float("nan")
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> float:

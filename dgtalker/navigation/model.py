@@ -136,22 +136,27 @@ class Navigation(nn.Module):
 
     @torch.no_grad()
     def rotate_coefficients(self, rotation_exp: Tensor, rotation_lip: Tensor) -> None:
-        """Change to new axes inside each branch: a' = rotation^T a, B' = B rotation; the latents stay the same.
+        """Change to new axes inside each branch: B' = B rotation along unit directions; the latents stay the same.
 
-        rotation_exp [n_exp, n_exp] and rotation_lip [n_lip, n_lip] are orthogonal; all units must still be 1.
+        rotation_exp [n_exp, n_exp] and rotation_lip [n_lip, n_lip] are orthogonal. In units of the unit directions
+        a' = rotation^T a; afterwards these are the units, all 1, and the limits are the caller's to set (set_units).
         """
-        assert bool((self.unit == 1).all() and (self.blendshapes.scales == 1).all()), "rotate before setting units"
         rotation = torch.block_diag(rotation_exp, rotation_lip)
+        to_raw = self.blendshapes.scales / self.unit  # what encoders emit -> steps along unit directions
         self.blendshapes.set_directions(self.blendshapes.directions() @ rotation, torch.ones(len(rotation)))
-        for encoder, r in ((self.expression_encoder, rotation_exp), (self.lip_encoder, rotation_lip)):
+        branches = (self.expression_encoder, rotation_exp), (self.lip_encoder, rotation_lip)
+        for (encoder, r), scale in zip(branches, to_raw.split(self._sizes()), strict=True):
+            change = r.T * scale  # of what is emitted
             weight, bias = encoder.audio.head.parameters()
-            weight.copy_((r.T @ weight[..., 0])[..., None])
-            bias.copy_(r.T @ bias)
+            weight.copy_((change @ weight[..., 0])[..., None])
+            bias.copy_(change @ bias)
             attention = encoder.audio.attention.weight
-            attention.copy_(torch.einsum("wkt,kj->wjt", attention, r))
+            attention.copy_(torch.einsum("wkt,kj->wjt", attention / scale[:, None], r))
         blink = self.expression_encoder.blink
-        blink.linear.copy_(rotation_exp.T @ blink.linear)
-        blink.quadratic.copy_(rotation_exp.T @ blink.quadratic)
+        change = rotation_exp.T * to_raw[: self.config.n_exp]
+        blink.linear.copy_(change @ blink.linear)
+        blink.quadratic.copy_(change @ blink.quadratic)
+        self.unit.fill_(1.0)
 
     @torch.no_grad()
     def permute_coefficients(self, order: Tensor, signs: Tensor) -> None:
@@ -164,7 +169,7 @@ class Navigation(nn.Module):
         exp, lip = (matrix[part, part] for part in (slice(None, self.config.n_exp), slice(self.config.n_exp, None)))
         assert bool((exp.abs().sum(0) == 1).all() and (lip.abs().sum(0) == 1).all()), "a coefficient left its branch"
         unit, scales, limits = self.unit[order], self.blendshapes.scales[order], self.limits[order]
-        self.unit.fill_(1.0)
+        self.unit.fill_(1.0)  # the same numbers under other names: nothing is rounded
         self.blendshapes.scales.fill_(1.0)
         self.rotate_coefficients(exp, lip)
         flipped = -limits.flip(-1)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dgtalker.errors import UserError
+from dgtalker.head.face_controls import FaceControl, share_lids
 from dgtalker.identity import MAX_COEFFICIENT, Identity, check_coefficients
 from dgtalker.media.clock import FPS
 from dgtalker.navigation.model import RANGE_MARGIN
@@ -26,7 +27,7 @@ _RELAX_FRAMES = 15  # the upper face comes to rest more slowly than the lips
 class Performance:
     """Curves of N video frames in units of training standard deviations; zero is the canonical expression.
 
-    `a_exp` already contains what `blink` adds: Identity.frame(a_exp[i], a_lip[i]) is the picture.
+    `a_exp` already contains what `blink` adds: Identity.frame(a_exp[i], a_lip[i], shown_controls[i]) is the picture.
 
     >>> performance = dg.load("grid-s1").listen("speech.wav")
     >>> performance.curves["lip1"].shape == (len(performance),)
@@ -43,6 +44,9 @@ class Performance:
     identity: str = ""  # name of the identity that the curves are for
     blink_weights: np.ndarray | None = None  # [3, n_exp], see Identity.blink_weights; None: no identity is known
     sound: Recording | None = None  # that they were made from
+    ranges: np.ndarray | None = None  # [n_exp + n_lip, 2], see Identity.ranges; None: edits are not limited
+    face_controls: tuple[FaceControl, ...] = ()  # that the head has; () too if no identity is known
+    controls: np.ndarray | None = None  # [N, len(face_controls)] float32 in 0..1; None: all zero
 
     def __repr__(self) -> str:
         return f"Performance({len(self)} frames, {self.seconds:.2f} s, of {self.identity or 'an unknown head'!r})"
@@ -57,9 +61,28 @@ class Performance:
 
     @property
     def curves(self) -> dict[str, np.ndarray]:
-        """The curves by name, [N] each: "exp1" .., "lip1" .., "blink". They share memory with the performance."""
+        """The curves by name, [N] each: "exp1" .., "lip1" .., "blink", and the face controls, "smile" ..
+
+        They share memory with the performance, but for the face controls of one that has all of them at zero.
+        """
         named = zip(self.exp_names + self.lip_names, (*self.a_exp.T, *self.a_lip.T), strict=True)
-        return {**dict(named), "blink": self.blink}
+        return {**dict(named), "blink": self.blink, **dict(zip(self.control_names, self.control_curves.T, strict=True))}
+
+    @property
+    def control_names(self) -> tuple[str, ...]:
+        """Names of the face controls."""
+        return tuple(control.name for control in self.face_controls)
+
+    @property
+    def control_curves(self) -> np.ndarray:
+        """Curves of the face controls, [N, K] float32 in 0..1."""
+        empty = np.zeros((len(self), len(self.face_controls)), np.float32)
+        return empty if self.controls is None else self.controls
+
+    @property
+    def shown_controls(self) -> np.ndarray:
+        """`control_curves` as they are shown beside the blinks, for Identity.splats."""
+        return share_lids(self.control_curves, self.blink, self.face_controls)
 
     @classmethod
     def from_audio(
@@ -102,13 +125,33 @@ class Performance:
     @classmethod
     def _of(cls, identity: Identity, a_exp: np.ndarray, a_lip: np.ndarray, blink: np.ndarray) -> Performance:
         names = tuple(identity.exp_names), tuple(identity.lip_names)
-        return cls(a_exp, a_lip, blink, *names, identity=identity.name, blink_weights=identity.blink_weights)
+        return cls(a_exp, a_lip, blink, *names, identity=identity.name)._of_head(identity)
+
+    def _of_head(self, identity: Identity) -> Performance:
+        """A copy that knows how `identity` blinks, its ranges and face controls; its own controls keep their curves."""
+        known = replace(
+            self,
+            blink_weights=identity.blink_weights,
+            ranges=identity.ranges,
+            face_controls=identity.controls,
+            controls=None,
+        )
+        if self.controls is None:
+            return known
+        curves = known.control_curves
+        for name, curve in zip(self.control_names, self.controls.T, strict=True):
+            if name not in known.control_names:
+                raise UserError(f"The curves move a face control '{name}' that '{identity.name}' does not have.")
+            curves[:, known.control_names.index(name)] = curve
+        return replace(known, controls=curves)
 
     def edit(self, start: float | None = None, end: float | None = None, **offsets: float) -> Performance:
         """A copy with constants added between two moments, in seconds; None stands for the beginning and the end.
 
-        Offsets are training standard deviations. That of blink is from -1 to 1; the eyes stay within 0 (open) to
-        1 (shut), and the expression follows them as at the blink slider. At a `start` and an `end` that are given,
+        Offsets are training standard deviations; none takes a curve further out of the head's ranges than it was
+        (Identity.ranges). That of blink is from -1 to 1; the eyes stay within 0 (open) to
+        1 (shut), and the expression follows them as at the blink slider. Face controls, such as smile, likewise are
+        from -1 to 1 and stay within 0 (off) to 1. At a `start` and an `end` that are given,
         the change comes and goes within EASE_SECONDS (0.12 s), inside the part, so that nothing else changes.
         Raises UserError for an unknown name, a value that is not a number or absurdly large, or a part that is none.
 
@@ -116,24 +159,31 @@ class Performance:
         >>> shut = performance.edit(blink=1)
         >>> wider = performance.edit(lip2=1.5, exp1=-0.5, start=0.2, end=0.8)
         """
-        check_coefficients(offsets, self.exp_names + self.lip_names)
+        check_coefficients(offsets, self.exp_names + self.lip_names, self.control_names)
         weight = self._part_weight(start, end)
         inside = weight > 0
 
-        def added(curves: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+        def added(curves: np.ndarray, names: tuple[str, ...], ranges: np.ndarray | None) -> np.ndarray:
             constant = np.array([offsets.get(name, 0.0) for name in names], np.float32)
-            return np.where(inside[:, None], curves + weight[:, None] * constant, curves)
+            moved = curves + weight[:, None] * constant
+            if ranges is not None:
+                moved = np.clip(moved, np.minimum(ranges[:, 0], curves), np.maximum(ranges[:, 1], curves))
+            return np.where(inside[:, None], moved, curves)
 
-        a_exp, a_lip = added(self.a_exp, self.exp_names), added(self.a_lip, self.lip_names)
+        ends = (None, None) if self.ranges is None else np.split(self.ranges, [len(self.exp_names)])
+        a_exp, a_lip = added(self.a_exp, self.exp_names, ends[0]), added(self.a_lip, self.lip_names, ends[1])
+        controls = self.controls
+        if any(offsets.get(name) for name in self.control_names):
+            controls = np.clip(added(self.control_curves, self.control_names, None), 0.0, 1.0)
         if not offsets.get("blink"):
-            return replace(self, a_exp=a_exp, a_lip=a_lip)
+            return replace(self, a_exp=a_exp, a_lip=a_lip, controls=controls)
         blink = np.clip(self.blink + weight * np.float32(offsets["blink"]), 0.0, 1.0)
         a_exp = np.where(inside[:, None], a_exp + self._blink_part(blink) - self._blink_part(self.blink), a_exp)
-        return replace(self, a_exp=a_exp, a_lip=a_lip, blink=blink)
+        return replace(self, a_exp=a_exp, a_lip=a_lip, blink=blink, controls=controls)
 
     def with_edits(self, edits: Mapping[str, float] | None, identity: Identity) -> Performance:
         """`edit` of the whole length for curves that may not know their identity; None or {}: as they are."""
-        known = replace(self, blink_weights=identity.blink_weights)
+        known = self._of_head(identity)
         return known.edit(**edits) if edits else known
 
     def _part_weight(self, start: float | None, end: float | None) -> np.ndarray:
@@ -163,13 +213,15 @@ class Performance:
         return (blink[:, None] * linear + np.square(blink)[:, None] * quadratic) / unit
 
     def save(self, path: str | Path) -> Path:
-        """Write a .csv: frame, time code (h:mm:ss.mmm) and one named column a curve. Raises UserError if not writable.
+        """Write a .csv: frame, time code (h:mm:ss.mmm) and one named column a curve, face controls last.
+
+        Raises UserError if the file cannot be written.
 
         >>> path = dg.load("grid-s1").listen("speech.wav").save("curves.csv")
         """
         path = Path(path)
-        header = ["frame", "time", *self.exp_names, *self.lip_names, "blink"]
-        curves = np.concatenate([self.a_exp, self.a_lip, self.blink[:, None]], axis=1)
+        header = ["frame", "time", *self.exp_names, *self.lip_names, "blink", *self.control_names]
+        curves = np.concatenate([self.a_exp, self.a_lip, self.blink[:, None], self.control_curves], axis=1)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "w", newline="", encoding="utf-8") as file:
@@ -185,6 +237,8 @@ class Performance:
     def load(cls, path: str | Path, identity: Identity) -> Performance:
         """Read what `save` wrote, for `identity`. Raises UserError if a column is missing or a value is no number.
 
+        Columns of face controls may be missing: those stay at zero.
+
         >>> head = dg.load("grid-s1")
         >>> path = head.listen("speech.wav").save("curves.csv")
         >>> performance = dg.Performance.load("curves.csv", head.identity)
@@ -194,15 +248,22 @@ class Performance:
         try:
             with open(path, newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
-            curves = np.array([[float(row[name]) for name in names] for row in rows], np.float32)
+            controls = [name for name in identity.control_names if rows and name in rows[0]]
+            curves = np.array([[float(row[name]) for name in names + controls] for row in rows], np.float32)
         except OSError as error:
             raise UserError(f"Coefficients cannot be read from {path} ({error.strerror}).") from error
         except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise UserError(f"{path.name} is not a coefficient table of '{identity.name}': {error}.") from error
         if not len(curves) or not np.isfinite(curves).all() or np.abs(curves).max() > 10 * MAX_COEFFICIENT:
             raise UserError(f"{path.name} holds no frames, or values that are not finite or absurdly large.")
-        blink = np.clip(curves[:, -1], 0.0, 1.0)
-        return cls._of(identity, curves[:, : identity.n_exp], curves[:, identity.n_exp : -1], blink)
+        a_exp, a_lip, rest = np.split(curves, [identity.n_exp, identity.n_exp + identity.n_lip], axis=1)
+        rest = np.clip(rest, 0.0, 1.0)  # blink and face controls
+        performance, moved = cls._of(identity, a_exp, a_lip, rest[:, 0]), rest[:, 1:]
+        if not moved.any():
+            return performance
+        all_of_them = performance.control_curves
+        all_of_them[:, [performance.control_names.index(name) for name in controls]] = moved
+        return replace(performance, controls=all_of_them)
 
 
 def _encode_sound(

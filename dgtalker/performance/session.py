@@ -22,17 +22,19 @@ from dgtalker import __version__
 from dgtalker.camera import PATHS, Camera
 from dgtalker.errors import UserError
 from dgtalker.files import file_sha256
-from dgtalker.identity import MAX_COEFFICIENT, Identity, check_coefficients
+from dgtalker.head.face_controls import FaceControl
+from dgtalker.identity import MAX_COEFFICIENT, Identity
 from dgtalker.media.clock import FPS, MAX_SECONDS
 from dgtalker.performance.curves import Performance
 from dgtalker.performance.expression import ExpressionSettings
 
 FORMAT = "dgtalker-session"
-VERSION = 1
+VERSION = 2  # 1 has no face controls
 MAX_BYTES = 32 << 20  # half an hour with 60 coefficients needs 15 MB
 MAX_SIZE = 2048
 STILL = "still"  # the camera path that stands at yaw, pitch and zoom
 _ENCODING = "base64 float32 little-endian, a row a frame: exp, lip, blink"
+_ENCODING_2 = f"{_ENCODING}, controls"
 _MAX_NAME = 200
 
 
@@ -103,7 +105,9 @@ class Session:
         if self.identity_sha256 and found and found != self.identity_sha256:
             raise UserError(f"The session was made with another version of '{self.identity}' than the one here.")
         names = [*identity.exp_names, *identity.lip_names]
-        check_coefficients(self.edits, names)
+        identity.check_settings(self.edits)
+        if self.curves and not set(self.curves.control_names) <= set(identity.control_names):
+            raise UserError(f"The session moves face controls that '{self.identity}' here does not have.")
         if self.curves and [*self.curves.exp_names, *self.curves.lip_names] != names:
             raise UserError(f"The session's curves are not those of '{self.identity}' here.")
 
@@ -210,7 +214,7 @@ def _read_session(values: dict) -> Session:
         values, "the file",
         ("format", "version", "versions", "identity", "audio", "size", "camera", "edits", "expression", "curves"),
     )  # fmt: skip
-    if top["version"] != VERSION or isinstance(top["version"], bool):
+    if top["version"] not in (1, VERSION) or isinstance(top["version"], bool):
         raise _Damaged("its format version is unknown")
     versions = _check_mapping(top["versions"], "versions")
     identity = _check_fields(top["identity"], "identity", ("name", "sha256"))
@@ -246,35 +250,47 @@ def _read_session(values: dict) -> Session:
         ),
         audio=_read_sound(top["audio"]),
         expression_audio=_read_sound(expression["audio"]),
-        curves=None if top["curves"] is None else _read_curves(top["curves"], identity["name"]),
+        curves=None if top["curves"] is None else _read_curves(top["curves"], identity["name"], top["version"]),
         versions={_check_text(k, "a version"): _check_text(v, "a version") for k, v in versions.items()},
     )
 
 
 def _curves_to_json(curves: Performance) -> dict[str, Any]:
-    table = np.concatenate([curves.a_exp, curves.a_lip, curves.blink[:, None]], axis=1)
+    moved = np.array([curves.controls is not None and bool(c.any()) for c in curves.control_curves.T], bool)
+    table = np.concatenate([curves.a_exp, curves.a_lip, curves.blink[:, None], curves.control_curves[:, moved]], axis=1)
     data = np.ascontiguousarray(table, "<f4").tobytes()
     return {
         "fps": curves.fps,
         "frames": len(curves),
         "exp": list(curves.exp_names),
         "lip": list(curves.lip_names),
-        "encoding": _ENCODING,
+        "controls": [name for name, used in zip(curves.control_names, moved, strict=True) if used],
+        "encoding": _ENCODING_2,
         "sha256": hashlib.sha256(data).hexdigest(),
         "data": base64.b64encode(data).decode("ascii"),
     }
 
 
-def _read_curves(values: Any, identity: str) -> Performance:
-    values = _check_fields(values, "curves", ("fps", "frames", "exp", "lip", "encoding", "sha256", "data"))
+def _read_curves(values: Any, identity: str, version: int) -> Performance:
+    fields = ("fps", "frames", "exp", "lip", "encoding", "sha256", "data")
+    values = _check_fields(values, "curves", fields if version == 1 else (*fields, "controls"))
     names = {}
     for group in ("exp", "lip"):
         if not isinstance(values[group], list) or not 1 <= len(values[group]) <= 1000:
             raise _Damaged("its curves have no names")
         names[group] = tuple(_check_text(name, "a curve") for name in values[group])
-    exp, columns = len(names["exp"]), len(names["exp"]) + len(names["lip"]) + 1
+    moved = values.get("controls", [])
+    if not isinstance(moved, list) or len(moved) > 1000 or len(set(map(str, moved))) != len(moved):
+        raise _Damaged("its face controls have no names")
+    try:  # what they are, their head knows: see Performance.with_edits
+        controls = tuple(FaceControl(_check_text(name, "a face control"), name, "lower") for name in moved)
+    except ValueError as error:
+        raise _Damaged("its face controls have no names") from error
+    blink_column = len(names["exp"]) + len(names["lip"])
+    exp, columns = len(names["exp"]), blink_column + 1 + len(controls)
     frames = values["frames"]
-    if values["fps"] != FPS or values["encoding"] != _ENCODING or not isinstance(values["data"], str):
+    encoding = _ENCODING if version == 1 else _ENCODING_2
+    if values["fps"] != FPS or values["encoding"] != encoding or not isinstance(values["data"], str):
         raise _Damaged("its curves are written in an unknown way")
     if type(frames) is not int or not 1 <= frames <= FPS * MAX_SECONDS:
         raise _Damaged("its number of frames is impossible")
@@ -285,11 +301,15 @@ def _read_curves(values: Any, identity: str) -> Performance:
     if hashlib.sha256(data).hexdigest() != _check_digest(values["sha256"]) or len(data) != 4 * frames * columns:
         raise _Damaged("its curves are not those that were saved")
     table = np.frombuffer(data, "<f4").astype(np.float32).reshape(frames, columns)
-    blink = table[:, -1].copy()
-    if not np.isfinite(table).all() or np.abs(table).max() > 10 * MAX_COEFFICIENT or blink.min() < 0 or blink.max() > 1:
+    a_exp, a_lip, shares = (part.copy() for part in np.split(table, [exp, blink_column], axis=1))
+    if not np.isfinite(table).all() or np.abs(table).max() > 10 * MAX_COEFFICIENT:
         raise _Damaged("its curves hold impossible values")
-    a_exp, a_lip = table[:, :exp].copy(), table[:, exp:-1].copy()
-    return Performance(a_exp, a_lip, blink, names["exp"], names["lip"], identity=identity)
+    if shares.min() < 0 or shares.max() > 1:  # blink and face controls
+        raise _Damaged("its curves hold impossible values")
+    return Performance(
+        a_exp, a_lip, shares[:, 0].copy(), names["exp"], names["lip"], identity=identity,
+        face_controls=controls, controls=shares[:, 1:].copy() if controls else None,
+    )  # fmt: skip
 
 
 def _sound_to_json(sound: Sound | None) -> dict[str, str] | None:

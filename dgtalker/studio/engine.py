@@ -48,10 +48,11 @@ class Engine:
         return [self._gallery_card(name) for name in list_identities()]
 
     def describe(self, name: Any) -> dict[str, Any]:
-        """One identity, which it loads: {name, exp_names, lip_names, labels, about, ranges, sheet}.
+        """One identity, which it loads.
 
-        labels, about and ranges are by coefficient name; about and ranges are empty, sheet is None, where the identity
-        has never been described.
+        {name, exp_names, lip_names, face_names, labels, about, limits, ranges, means, sheet}. All from labels to means
+        are by name: limits end the coefficients' sliders, ranges and means are those of speech.
+        about, ranges and means are empty, sheet is None, where the identity has never been described.
         """
         with self._lock:
             identity = self._identity(name)
@@ -60,9 +61,12 @@ class Engine:
             "name": name,
             "exp_names": list(identity.exp_names),
             "lip_names": list(identity.lip_names),
-            "labels": identity.labels,
-            "about": {key: _figures_in_words(row) for key, row in rows.items()},
+            "face_names": identity.control_names,
+            "labels": {**identity.labels, **{control.name: control.label for control in identity.controls}},
+            "about": {key: _figures_in_words(row) for key, row in rows.items()} | _leakage_in_words(identity),
+            "limits": slider_ranges(identity),
             "ranges": {key: [row["low"], row["high"]] for key, row in rows.items()},
+            "means": {key: row["mean"] for key, row in rows.items() if "mean" in row},
             "sheet": identity.config["coefficients"].get("strip") if identity.coefficient_sheet_path else None,
         }
 
@@ -81,7 +85,7 @@ class Engine:
         name = data.get("identity") if isinstance(data, Mapping) else None
         with self._lock:
             identity = self._identity(name)
-        return parse_view(data, identity.exp_names, identity.lip_names)
+        return parse_view(data, identity.exp_names, identity.lip_names, slider_ranges(identity), identity.control_names)
 
     def identity(self, name: str) -> Identity:
         """The loaded identity called `name`; UserError when no such identity is installed or it is damaged."""
@@ -138,7 +142,7 @@ class Engine:
             self._poses.move_to_end(view.pose)
             return self._poses[view.pose]
         identity = self._identity(view.identity)
-        gaussians = identity.splats(*identity.coefficients(view.edits))
+        gaussians = identity.posed_splats(view.edits)
         self._poses[view.pose] = gaussians
         while len(self._poses) > CACHED_POSES:
             self._poses.popitem(last=False)
@@ -225,6 +229,12 @@ class Engine:
         return (video, table, result.session) if result and result.session else None
 
 
+def slider_ranges(identity: Identity) -> dict[str, list[float]]:
+    """[low, high] of each coefficient's slider, by name."""
+    names = identity.exp_names + identity.lip_names
+    return {name: [round(float(x), 2) for x in ends] for name, ends in zip(names, identity.ranges, strict=True)}
+
+
 def _figures_in_words(row: Mapping[str, Any]) -> str:
     """One coefficient's figures in words."""
     purity = "" if row["purity"] is None else f" {row['purity']:.0%} of the change stays in its half of the face."
@@ -232,6 +242,15 @@ def _figures_in_words(row: Mapping[str, Any]) -> str:
         f"{row['name']}: explains {row['match']:.0%} of the motion.{purity} "
         f"Mostly between {row['low']:.1f} and {row['high']:.1f}."
     )
+
+
+def _leakage_in_words(identity: Identity) -> dict[str, str]:
+    """What was measured of each face control, in words."""
+    return {
+        control.name: f"Moves the {control.region} face; the other half changes {control.leakage:.1%} of that."
+        for control in identity.controls
+        if control.leakage is not None
+    }
 
 
 def _encode(image: np.ndarray | Image.Image, kind: str, **options: Any) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dgtalker.errors import UserError
 from dgtalker.performance.blinks import RATE, format_schedule, parse_schedule
 from dgtalker.performance.expression import MAX_SEED, ExpressionSettings
-from dgtalker.studio.engine import Engine
+from dgtalker.studio.engine import Engine, slider_ranges
 from dgtalker.studio.view import View, parse_view
 
 if TYPE_CHECKING:  # it loads torch, which the page need not wait for
@@ -125,9 +125,10 @@ def load_session(engine: Engine, path: str | None, sounds: Sequence[str | Path])
         "identity": session.identity,
         **{group: [session.edits.get(name, 0.0) for name in names[group]] for group in names},
         "blink": session.edits.get("blink", 0.0),
+        "face": [session.edits.get(name, 0.0) for name in identity.control_names],
         **{name: getattr(session.camera, name) for name in ("yaw", "pitch", "zoom")},
     }
-    view = parse_view(asked, identity.exp_names, identity.lip_names)
+    view = parse_view(asked, identity.exp_names, identity.lip_names, slider_ranges(identity), identity.control_names)
     shown = {name: list(value) if isinstance(value := getattr(view, name), tuple) else value for name in asked}
     notes = ["The session is loaded."]
     if shown != asked:

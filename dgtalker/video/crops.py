@@ -15,10 +15,19 @@ import torch
 
 from dgtalker.errors import UserError
 from dgtalker.media.clock import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from dgtalker.video import matting
-from dgtalker.video.clips import ALGORITHM, TrackedClip, UntrackedClip
+from dgtalker.video.clips import ALGORITHM, SIZES, TrackedClip, UntrackedClip
 from dgtalker.video.dataset import ClipInfo, DatasetInfo, read_clip_key, write_clip
-from dgtalker.video.masks import HeadGeometry, face_masks, head_region, neck_skin_mask, project
+from dgtalker.video.masks import (
+    HeadGeometry,
+    face_masks,
+    hanging_hair_mask,
+    head_region,
+    neck_fade,
+    neck_skin_mask,
+    project,
+)
+from dgtalker.video.matting import matte_frames
+from dgtalker.video.segmentation import CropWindow, Segmenter, coarse_matte
 from dgtalker.video.source import VideoInfo, read_frames, read_sound
 from dgtalker.video.tracking import IdentityFit, Track
 from dgtalker.video.worker_pool import InputProblems, ProgressCounter, WorkerPool
@@ -44,16 +53,16 @@ def _source_intrinsics(video: VideoInfo, focal: float) -> np.ndarray:
     return np.array([[f, 0, video.width / 2], [0, f, video.height / 2], [0, 0, 1]])
 
 
-def _crop_window(clip: TrackedClip, focal: float, side: float, size: int) -> matting.CropWindow:
+def _crop_window(clip: TrackedClip, focal: float, side: float, size: int) -> CropWindow:
     """The square crop of a clip: `side` dm wide at the head, centred on the middle of the head's path."""
     translation = clip.track.translation.double().numpy()
     pixels = project(translation, np.eye(4), _source_intrinsics(clip.video.info, focal))
     centre = 0.5 * (pixels[:, :2].min(0) + pixels[:, :2].max(0))
     width = side * focal * clip.video.info.height / float(np.median(pixels[:, 2]))
-    return matting.CropWindow(*(np.round(centre - width / 2, 3).tolist()), round(width, 3), size)
+    return CropWindow(*(np.round(centre - width / 2, 3).tolist()), round(width, 3), size)
 
 
-def _crop_intrinsics(window: matting.CropWindow, intrinsics: np.ndarray) -> np.ndarray:
+def _crop_intrinsics(window: CropWindow, intrinsics: np.ndarray) -> np.ndarray:
     moved = intrinsics.copy()
     moved[:2, 2] -= [window.left, window.top]
     moved[:2] *= window.scale
@@ -77,6 +86,12 @@ def choose_crop_side(
     return round(min(side, 1.5 * PORTRAIT), 3)
 
 
+def choose_crop_size(clips: list[TrackedClip], focal: float, side: float) -> int:
+    """The largest of SIZES that half of the clips can fill: their crops, `side` dm wide, have as many source pixels."""
+    filled = float(np.median([_crop_window(clip, focal, side, SIZES[0]).side for clip in clips]))
+    return max((size for size in SIZES if size <= filled), default=SIZES[0])
+
+
 def _head_extent(clip: TrackedClip, head: HeadGeometry, focal: float, segmenter: Path) -> float:
     """How far, in dm, the head with its hair extends up or sideways in a clip's first frame (in a worker)."""
     wide = _crop_window(clip, focal, 1.6 * PORTRAIT, 256)
@@ -84,8 +99,8 @@ def _head_extent(clip: TrackedClip, head: HeadGeometry, focal: float, segmenter:
     intrinsics = _crop_intrinsics(wide, _source_intrinsics(clip.video.info, focal))
     pose = clip.track.world_to_camera()[0].double().numpy()
     region = head_region(head, wide.points(clip.landmarks[0]), pose, intrinsics, wide.size)
-    with matting.Segmenter(segmenter) as person:
-        rows, columns = np.nonzero(matting.coarse_matte(person, frame, wide) * region > 0.3)
+    with Segmenter(segmenter) as person:
+        rows, columns = np.nonzero(coarse_matte(person, frame, wide) * region > 0.3)
     if len(rows) == 0:
         return 0.0
     x, y = project(np.zeros((1, 3)), pose, intrinsics)[0, :2]
@@ -104,7 +119,7 @@ def crop_clips(
     Clips that fail are added to `problems` and left out of the result.
     """
     infos: dict[str, ClipInfo] = {}
-    todo: dict[Path, list[tuple[TrackedClip, matting.CropWindow, str]]] = {}
+    todo: dict[Path, list[tuple[TrackedClip, CropWindow, str]]] = {}
     for clip in clips:
         window = _crop_window(clip, settings.info.focal, settings.info.window, settings.info.size)
         key = clip_digest(settings.inputs_digest, clip)
@@ -158,12 +173,12 @@ def camera_jitter(track: Track, head: HeadGeometry, intrinsics: np.ndarray) -> f
     return float(np.sqrt(2 / 3 * np.square(residual).sum(-1).mean()))
 
 
-def _crop_clips_of_video(settings: CropSettings, work: list[tuple[TrackedClip, matting.CropWindow, str]]) -> None:
+def _crop_clips_of_video(settings: CropSettings, work: list[tuple[TrackedClip, CropWindow, str]]) -> None:
     """Crop and write the clips of one video (in a worker)."""
     video = work[0][0].video
-    sound = read_sound(video.path)
+    sound = read_sound(video.path, video.info.sound_delay)
     frames = enumerate(read_frames(video.path, video.info))
-    with matting.Segmenter(settings.segmenter) as person:
+    with Segmenter(settings.segmenter) as person:
         for clip, window, key in work:
             pictures = (frame for number, frame in frames if clip.start <= number)
             _crop_clip(settings, clip, window, key, islice(pictures, len(clip)), sound, person)
@@ -172,11 +187,11 @@ def _crop_clips_of_video(settings: CropSettings, work: list[tuple[TrackedClip, m
 def _crop_clip(
     settings: CropSettings,
     clip: TrackedClip,
-    window: matting.CropWindow,
+    window: CropWindow,
     key: str,
     pictures: Iterable[np.ndarray],
     sound: np.ndarray,
-    person: matting.Segmenter,
+    person: Segmenter,
 ) -> None:
     from dgtalker.audio.features import extract_features
 
@@ -184,17 +199,21 @@ def _crop_clip(
     intrinsics = _crop_intrinsics(window, _source_intrinsics(clip.video.info, info.focal))
     poses = clip.track.world_to_camera()
     images = np.empty((count, size, size, 3), np.uint8)
-    alpha, upper, lower = np.empty((3, count, size, size), np.uint8)
+    alpha, unsure, upper, lower = np.empty((4, count, size, size), np.uint8)
     landmarks = window.points(clip.landmarks)
     done = 0
-    for done, (matte, colour) in enumerate(matting.matte_frames(person, pictures, window), start=1):
+    for done, matte in enumerate(matte_frames(person, pictures, window, landmarks), start=1):
         t = done - 1
         pose = poses[t].double().numpy()
         region = head_region(settings.head, landmarks[t], pose, intrinsics, size)
-        matte = matte * region * neck_skin_mask(colour, region, landmarks[t], intrinsics[1, 1] / pose[2, 3])
-        alpha[t] = _to_byte(matte)
-        balanced = (colour * clip.gain).clip(0, 1)
-        images[t] = _to_byte(matte[..., None] * balanced + 1 - matte[..., None])
+        per_dm = intrinsics[1, 1] / pose[2, 3]
+        fade = neck_fade(settings.head, pose, intrinsics, size)
+        hair = hanging_hair_mask(matte.color, matte.alpha, region, fade, landmarks[t], per_dm)
+        part = np.maximum(region * neck_skin_mask(matte.color, region, landmarks[t], per_dm), hair)
+        head = matte.alpha * part
+        alpha[t], unsure[t] = _to_byte(head), _to_byte(matte.unsure * np.maximum(region, hair))
+        balanced = (matte.color * clip.gain).clip(0, 1)
+        images[t] = _to_byte(head[..., None] * balanced + 1 - head[..., None])
         upper[t], lower[t] = map(_to_byte, face_masks(settings.head, pose, intrinsics, size))
     if done != count:
         raise UserError(f"{clip.video.path.name} could not be read to its end; the file is damaged.")
@@ -211,6 +230,7 @@ def _crop_clip(
         {
             "images": torch.from_numpy(images),
             "alpha": torch.from_numpy(alpha),
+            "unsure": torch.from_numpy(unsure),
             "mask_upper": torch.from_numpy(upper),
             "mask_lower": torch.from_numpy(lower),
             "world_to_camera": poses,

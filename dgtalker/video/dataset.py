@@ -32,6 +32,7 @@ FORMAT_VERSION = 1
 CLIP_TENSORS: dict[str, tuple[torch.dtype, tuple[int | str, ...]]] = {
     "images": (torch.uint8, ("S", "S", 3)),  # head on white, neck cut
     "alpha": (torch.uint8, ("S", "S")),
+    "unsure": (torch.uint8, ("S", "S")),  # 255 where alpha is a guess; absent in older data sets
     "mask_upper": (torch.uint8, ("S", "S")),  # soft, dead zone over the nose
     "mask_lower": (torch.uint8, ("S", "S")),
     "world_to_camera": (torch.float32, (4, 4)),
@@ -77,8 +78,8 @@ class DatasetInfo:
 class Clip:
     """Tensors of one clip, memory-mapped on first access.
 
-    images uint8 [T,S,S,3]; alpha, mask_upper, mask_lower uint8 [T,S,S]; world_to_camera [T,4,4]; intrinsics [T,3,3];
-    landmarks [T,478,2]; expression, scores [T,52]; blink [T]; features float16 [2T,D].
+    images uint8 [T,S,S,3]; alpha, unsure, mask_upper, mask_lower uint8 [T,S,S]; world_to_camera [T,4,4];
+    intrinsics [T,3,3]; landmarks [T,478,2]; expression, scores [T,52]; blink [T]; features float16 [2T,D].
     """
 
     def __init__(self, folder: Path, info: ClipInfo, size: int):
@@ -103,6 +104,14 @@ class Clip:
 
     images = cached_property(lambda self: self._load("images"))
     alpha = cached_property(lambda self: self._load("alpha"))
+
+    @cached_property
+    def unsure(self) -> torch.Tensor:
+        """Where alpha is a guess, uint8 [T,S,S]; zeros for a data set that was made before this was measured."""
+        with safe_open(self.path, framework="pt") as file:
+            known = "unsure" in file.keys()  # noqa: SIM118
+        return self._load("unsure") if known else torch.zeros_like(self.alpha)
+
     mask_upper = cached_property(lambda self: self._load("mask_upper"))
     mask_lower = cached_property(lambda self: self._load("mask_lower"))
     world_to_camera = cached_property(lambda self: self._load("world_to_camera"))
@@ -206,9 +215,11 @@ def write_info(folder: Path, info: DatasetInfo) -> None:
 def write_clip(folder: Path, name: str, tensors: dict[str, torch.Tensor], key: str = "") -> None:
     """Write clips/NAME.safetensors atomically after checking it against CLIP_TENSORS.
 
+    Without "unsure", alpha counts as certain everywhere.
     key: a digest of everything the clip was made from, so that a later run can keep it.
     """
     frames, size = tensors["images"].shape[:2]
+    tensors = {"unsure": torch.zeros_like(tensors["alpha"])} | tensors
     for field_name, (dtype, tail) in CLIP_TENSORS.items():
         expected = (frames, *(size if d == "S" else d for d in tail))
         found = tensors[field_name]

@@ -7,7 +7,7 @@ switch. Reading faces needs no network, so `block_mediapipe_usage_reports` route
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ class Face:
     landmarks: np.ndarray  # [478,2] float32, pixels of the picture (pixel centres at +0.5)
     scores: np.ndarray  # [52] float32 in 0..1, in the order of SCORE_NAMES
     transform: np.ndarray  # [4,4] float32, MediaPipe's canonical face (cm) to its camera (y up, looking along -z)
+    depth: np.ndarray | None = None  # [478] float32, pixels away from the camera, relative to the head's middle
 
     @property
     def size(self) -> float:
@@ -147,5 +148,64 @@ class Landmarker:
             xy = np.array([(p.x * width, p.y * height) for p in points], np.float32)
             by_name = {s.category_name: s.score for s in scores}
             values = np.array([by_name.get(name, 0.0) for name in SCORE_NAMES], np.float32)
-            faces.append(Face(xy, values, np.asarray(transform, np.float32)))
+            depth = np.array([p.z * width for p in points], np.float32)
+            faces.append(Face(xy, values, np.asarray(transform, np.float32), depth))
         return sorted(faces, key=lambda face: -face.size)
+
+
+class FaceFollower:
+    """Faces in consecutive pictures, searched in a window that follows the largest.
+
+    A face that is small in a large picture is often missed by the search of the whole picture, which is scaled down to
+    the model's input. The whole picture is searched where the window shows no face, and every SEARCH_EVERY pictures for
+    larger faces and for others; these are remembered until the next search. After a cut the window is the old one for
+    less than SEARCH_EVERY pictures if it happens to show another face.
+    """
+
+    WINDOW = 2.4  # side of the window, in sizes of the face
+    SEARCH_EVERY = 5
+
+    def __init__(self, landmarker: Landmarker):
+        self.landmarker = landmarker
+        self._last: Face | None = None
+        self._others: list[Face] = []
+        self._count = 0
+
+    def detect(self, picture: np.ndarray) -> list[Face]:
+        """Faces in the next RGB picture uint8 [H,W,3], the followed one first; transforms are those in its window."""
+        search = self._last is None or self._count % self.SEARCH_EVERY == 0
+        self._count += 1
+        followed = self._find_near(picture, self._last) if self._last is not None else None
+        if search or followed is None:
+            faces = self.landmarker.detect(picture)
+            self._others = [f for f in faces if followed is None or not _same_face(f, followed)]
+            larger = self._others and (followed is None or self._others[0].size > 1.25 * followed.size)
+            if larger:  # seen anew in its own window, so that all pictures are searched in the same way
+                found = self._others.pop(0)
+                if followed is not None:
+                    self._others.append(followed)
+                followed = self._find_near(picture, found) or found
+        self._last = followed
+        if followed is None:
+            self._others = []
+            return []
+        return [followed, *self._others]
+
+    def _find_near(self, picture: np.ndarray, face: Face) -> Face | None:
+        """The face nearest to where `face` was, None if there is none that overlaps it."""
+        height, width = picture.shape[:2]
+        side = max(32, round(self.WINDOW * face.size))
+        middle = 0.5 * (face.landmarks.min(0) + face.landmarks.max(0))
+        left, top = (
+            int(np.clip(m - side / 2, 0, max(n - side, 0))) for m, n in zip(middle, (width, height), strict=True)
+        )
+        window = picture[top : top + side, left : left + side]
+        corner = np.array([left, top], np.float32)
+        found = [replace(f, landmarks=f.landmarks + corner) for f in self.landmarker.detect(window)]
+        found = [f for f in found if _same_face(f, face)]
+        return min(found, key=lambda f: np.linalg.norm(f.centre - face.centre)) if found else None
+
+
+def _same_face(a: Face, b: Face) -> bool:
+    """Whether two finds lie so close together that they are one face."""
+    return float(np.linalg.norm(a.centre - b.centre)) < 0.6 * max(a.size, b.size)

@@ -22,6 +22,7 @@ NOSE_BASE = 2
 
 # How far outside the template each place may still be head, dm (ears and hair above, little at the neck).
 _JAW_ANGLE_MARGIN, _JAW_MARGIN, _NECK_MARGIN = 0.22, 0.12, 0.04
+_HEM_FADE = 0.18  # dm above the cut of the neck over which every head fades out
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,9 @@ def head_region(
     """
     import cv2
 
-    ring = project(head.ring, world_to_camera, intrinsics)
     per_dm = intrinsics[1, 1] / world_to_camera[2, 3]
     narrow = project(head.neck, world_to_camera, intrinsics)[:, :2]
-    # Of the ring, only the front of the neck itself: to the sides it runs over shoulders and collar.
-    inside = np.abs(head.ring[:, 0]) <= np.abs(head.neck[:, 0]).max() + _NECK_MARGIN
-    front = ring[inside & (ring[:, 2] <= np.median(ring[:, 2]))]
-    arc = front[np.argsort(front[:, 0]), :2]
+    arc = _front_arc(head, world_to_camera, intrinsics)
 
     def side(index: int) -> list[list[float]]:  # from the picture's border down to the neck
         sign = (-1, 1)[index]
@@ -100,7 +97,42 @@ def head_region(
     mask = np.zeros((size, size), np.uint8)
     # OpenCV's integer coordinates are pixel centres; four fractional bits.
     cv2.fillPoly(mask, [np.round((outline - 0.5) * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
-    return cv2.GaussianBlur(mask, (0, 0), 1.5 * size / 256).astype(np.float32) / 255
+    soft = cv2.GaussianBlur(mask, (0, 0), 1.5 * size / 256).astype(np.float32) / 255
+    return soft * neck_fade(head, world_to_camera, intrinsics, size)
+
+
+def neck_fade(head: HeadGeometry, world_to_camera: np.ndarray, intrinsics: np.ndarray, size: int) -> np.ndarray:
+    """Soft mask float32 [size,size]: 0 below the front arc of the neck ring, rising to 1 over _HEM_FADE above it.
+
+    To the sides the arc goes on along the head's own horizontal, so that long hair ends as the neck does.
+    """
+    import cv2
+
+    arc = _front_arc(head, world_to_camera, intrinsics)
+    sideways = project(np.array([[-1.0, 0, 0], [1.0, 0, 0]]), world_to_camera, intrinsics)[:, :2]
+    along = (sideways[1] - sideways[0]) / np.linalg.norm(sideways[1] - sideways[0])
+    if along[0] < 0.2:  # a profile, or a head lying on its side: the picture's horizontal
+        along = np.array([1.0, 0.0])
+    far = 4 * size
+    below = np.array([arc[0] - far * along, *arc, arc[-1] + far * along, [far, far], [-far, far]])
+    mask = np.ones((size, size), np.uint8)
+    cv2.fillPoly(mask, [np.round((below - 0.5) * 16).astype(np.int32)], 0, shift=4)
+    if mask.all():
+        return np.ones((size, size), np.float32)
+    distance = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    per_dm = intrinsics[1, 1] / world_to_camera[2, 3]
+    return _ramp(distance / (_HEM_FADE * per_dm)).astype(np.float32)
+
+
+def _front_arc(head: HeadGeometry, world_to_camera: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """The visible part of the neck ring [A,2], pixels from left to right.
+
+    Only the front of the neck itself: to the sides the ring runs over shoulders and collar.
+    """
+    ring = project(head.ring, world_to_camera, intrinsics)
+    inside = np.abs(head.ring[:, 0]) <= np.abs(head.neck[:, 0]).max() + _NECK_MARGIN
+    front = ring[inside & (ring[:, 2] <= np.median(ring[:, 2]))]
+    return front[np.argsort(front[:, 0]), :2]
 
 
 def neck_skin_mask(picture: np.ndarray, region: np.ndarray, landmarks: np.ndarray, per_dm: float) -> np.ndarray:
@@ -145,6 +177,64 @@ def neck_skin_mask(picture: np.ndarray, region: np.ndarray, landmarks: np.ndarra
     connected = cv2.dilate((labels == label).astype(np.uint8), np.ones((3, 3))) if label else neck
     keep = keep * np.where(neck, connected, 1)
     return cv2.GaussianBlur(keep.astype(np.float32), (0, 0), size / 256)
+
+
+def hanging_hair_mask(
+    picture: np.ndarray,
+    alpha: np.ndarray,
+    region: np.ndarray,
+    fade: np.ndarray,
+    landmarks: np.ndarray,
+    per_dm: float,
+) -> np.ndarray:
+    """Soft mask float32 [S,S]: 1 where hair hangs beside neck and jaw, also outside the head's region.
+
+    Hair is what looks more like the hair above the ears than like the clothes, and hangs down from it without a gap.
+
+    picture [S,S,3] and alpha [S,S] of the person in 0..1; region [S,S] from head_region; fade [S,S] from neck_fade;
+    landmarks [478,2] pixels of the crop.
+    """
+    import cv2
+
+    size = len(region)
+    rows = np.arange(size)[:, None] + 0.5
+    solid = cv2.erode((alpha > 0.9).astype(np.uint8), np.ones((3, 3))) > 0
+    hull = np.zeros((size, size), np.uint8)
+    cv2.fillConvexPoly(hull, cv2.convexHull(np.round(landmarks[:468]).astype(np.int32)), 1)
+    face = cv2.dilate(hull, np.ones((2 * round(0.1 * per_dm) + 1,) * 2)) > 0
+    lobes = landmarks[list(LOBES)]
+    level, angles = lobes[:, 1].max(), landmarks[list(JAW_ANGLES), 1].max() + 0.05 * per_dm
+    hair = solid & ~face & (rows < level - 0.2 * per_dm)
+    beside = (region < 0.5) & (fade > 0) & (rows > lobes[:, 1].min() - 0.3 * per_dm)
+    clothes = solid & (fade < 0.3)
+    if hair.sum() < 60 or not beside.any():
+        return np.zeros_like(region)
+    usual = _color_histogram(picture, hair)
+    usual = (usual / np.percentile(usual[hair], 25)).clip(0, 1)
+    other = np.zeros_like(usual)
+    clothes &= usual < 0.5  # hair that hangs over the clothes is none of them
+    if clothes.sum() >= 60:
+        other = _color_histogram(picture, clothes)
+        other = (other / np.percentile(other[clothes], 10)).clip(0, 1)
+    odds = cv2.GaussianBlur((usual - other).astype(np.float32), (0, 0), 2 * size / 256)
+    candidate = ((odds > 0.15) & (alpha > 0.3) & (beside | (~face & (rows < angles)))).astype(np.uint8)
+    candidate = cv2.morphologyEx(candidate, cv2.MORPH_CLOSE, np.ones((5, 5)))
+    # What hangs down: connected with hair beside the ears, not through the neck.
+    _, labels = cv2.connectedComponents(candidate)
+    above = labels[hair & (candidate > 0) & (rows > lobes[:, 1].min() - 0.6 * per_dm)]
+    hanging = np.isin(labels, np.unique(above)) & (candidate > 0) & (rows > lobes[:, 1].min() - 0.3 * per_dm)
+    return cv2.GaussianBlur(hanging.astype(np.float32), (0, 0), 1.5 * size / 256) * fade
+
+
+def _color_histogram(picture: np.ndarray, mask: np.ndarray, bins: int = 20) -> np.ndarray:
+    """Share of the masked pixels that have about a pixel's colour, float32 [S,S]; picture [S,S,3] in 0..1."""
+    from scipy.ndimage import gaussian_filter
+
+    cells = (np.sqrt(picture.clip(0, 1)) * (bins - 1) + 0.5).astype(int)  # dark colours are told apart more finely
+    counts = np.zeros((bins,) * 3, np.float32)
+    np.add.at(counts, tuple(cells[mask].T), 1)
+    counts = gaussian_filter(counts, 0.8) / max(float(counts.sum()), 1e-6)
+    return counts[tuple(np.moveaxis(cells, -1, 0))]
 
 
 def face_masks(

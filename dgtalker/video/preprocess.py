@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,15 +20,29 @@ import numpy as np
 import torch
 
 from dgtalker.errors import UserError
+from dgtalker.media.clock import FPS
 from dgtalker.video.clips import PreprocessConfig, TrackedClip, UntrackedClip, Video, analyse_videos, split_into_clips
-from dgtalker.video.crops import CropSettings, choose_crop_side, clip_digest, crop_clips, eye_blink, has_current_clip
+from dgtalker.video.crops import (
+    CropSettings,
+    choose_crop_side,
+    choose_crop_size,
+    clip_digest,
+    crop_clips,
+    eye_blink,
+    has_current_clip,
+)
 from dgtalker.video.dataset import Dataset, DatasetInfo, read_info, write_info
 from dgtalker.video.landmarks import FACE_LANDMARKER, SCORE_NAMES, SEGMENTER, find_model
+from dgtalker.video.left_out import Report
+from dgtalker.video.lip_sync import measure_sound_offset
 from dgtalker.video.masks import HeadGeometry
 from dgtalker.video.source import list_videos, probe_video
 from dgtalker.video.tracking import IdentityFit, LandmarkModel, Track, Tracker
 from dgtalker.video.white_balance import clip_skin_colors, white_balance_gains
 from dgtalker.video.worker_pool import InputProblems, PreprocessStopped, Progress, ProgressCounter, WorkerPool
+
+_CHECKED_VIDEOS = 20  # of a collection, whose sound is compared with the lips
+log = logging.getLogger(__name__)
 
 __all__ = ["PreprocessConfig", "PreprocessStopped", "preprocess"]
 
@@ -76,13 +91,16 @@ def preprocess(
     usable, problems = [], InputProblems()
     for video in videos:
         with problems:
-            usable.append(Video(video, probe_video(video)))
+            usable.append(Video(video, replace(probe_video(video), sound_delay=config.sound_delay)))
     problems.warn_or_raise(usable)
     counter = ProgressCounter(progress, sum(v.frames for v in usable))
     with WorkerPool(config.workers, cancelled) as pool:
         analyses = analyse_videos(usable, out / "cache", landmarker, pool, counter, problems)
-        clips = split_into_clips(analyses, config, problems)
+        clips, left_out, people = split_into_clips(analyses, config, problems)
         problems.warn_or_raise(clips)
+        offsets = _find_sound_offsets(clips, feature_weights, pool, problems)
+        report = Report(sum(map(len, clips)) / FPS, tuple(left_out), offsets, people)
+        report.save(out)
 
         inputs_digest = _inputs_digest(config, template, reference, clips)
         if _is_complete(out, clips, inputs_digest):
@@ -101,7 +119,7 @@ def preprocess(
         info = DatasetInfo(
             feature_kind=config.feature_kind,
             shape=[round(float(v), 5) for v in identity.shape],
-            size=config.size,
+            size=config.size or choose_crop_size(tracked, identity.focal, window),
             focal=identity.focal,
             window=window,
             expression_names=names,
@@ -115,6 +133,45 @@ def preprocess(
     problems.warn_or_raise(infos)
     write_info(out, replace(info, clips=infos))
     return Dataset.open(out)
+
+
+def _find_sound_offsets(
+    clips: list[UntrackedClip], weights: str | Path | None, pool: WorkerPool, problems: InputProblems
+) -> dict[str, float]:
+    """Seconds by which the sound comes too early, for each video (by name) in which it does not fit the lips."""
+    if weights is None:
+        from dgtalker.audio.whisper_weights import find_whisper
+
+        try:
+            weights = find_whisper(None)
+        except UserError as error:
+            log.warning("Whether the sound fits the lips was not checked: %s", error)
+            return {}
+    videos: dict[Path, list[UntrackedClip]] = {}
+    for clip in clips:
+        videos.setdefault(clip.video.path, []).append(clip)
+    jobs = []
+    for path in list(videos)[:: max(1, len(videos) // _CHECKED_VIDEOS)]:
+        parts = videos[path]
+        landmarks = np.full((max(c.start + len(c) for c in parts), *parts[0].landmarks.shape[1:]), np.nan, np.float32)
+        for clip in parts:
+            landmarks[clip.start : clip.start + len(clip)] = clip.landmarks
+        runs = [(clip.start, clip.start + len(clip)) for clip in parts]
+        jobs.append((path, parts[0].video.info.sound_delay, landmarks, runs, weights))
+    offsets = {}
+    for index, result in pool.run(measure_sound_offset, jobs):
+        if not isinstance(result, float) or result == 0:
+            continue
+        name, delay = jobs[index][0].name, round(jobs[index][1] + result, 2)
+        offsets[name] = delay
+        early = "early" if result > 0 else "late"
+        problems.add(
+            UserError(
+                f"The sound of {name} comes {abs(result):.2f} s too {early} for the lips; "
+                f"run preprocess again with --sound-delay {delay:g}."
+            )
+        )
+    return offsets
 
 
 def _inputs_digest(

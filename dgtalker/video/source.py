@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from dgtalker.errors import UserError
-from dgtalker.media.audio import decode_sound
+from dgtalker.media.audio import clean_samples, decode_sound, find_uncancelled_channel, pick_channel
 from dgtalker.media.clock import SAMPLE_RATE
+from dgtalker.media.color import deinterlace_filter, rec709_filter, scale_filter
 from dgtalker.media.ffmpeg import plausible_seconds, sound_filter
-from dgtalker.media.probe import probe
+from dgtalker.media.probe import MediaInfo, find_field_order, probe
 from dgtalker.media.video_reader import decode_frames
 
-MAX_HEIGHT = 1080  # larger pictures are scaled down while decoding; the head crop is 256 or 512 pixels anyway
-VIDEO_SUFFIXES = (".mp4", ".mpg", ".mpeg", ".mov", ".mkv", ".avi", ".webm", ".m4v")
+MAX_SIDE = 1080  # pixels: pictures whose shorter side is longer are scaled down while decoding
+VIDEO_SUFFIXES = (".mp4", ".mpg", ".mpeg", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".ts", ".mts", ".m2ts")
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a source video holds, after scaling to square pixels and at most MAX_HEIGHT rows."""
+    """What a source video holds, after scaling to square pixels and a shorter side of at most MAX_SIDE."""
 
     width: int
     height: int
     seconds: float
     has_sound: bool
+    sound_delay: float = 0.0  # seconds by which the sound is moved back
+    media: MediaInfo | None = None  # as stored; None: probed again when needed
 
 
 def list_videos(sources: str | Path | list[str | Path]) -> list[Path]:
@@ -57,32 +60,50 @@ def probe_video(path: Path) -> VideoInfo:
     info = probe(path)
     if not info.width:
         raise UserError(f"{path.name} cannot be read as a video; give an mp4, mpg or similar file.")
+    if not info.field_order:
+        info = replace(info, field_order=find_field_order(path))
     width, height = round(info.width * info.pixel_aspect), info.height
     if info.rotation % 180 == 90:
         width, height = height, width
-    scale = min(1.0, MAX_HEIGHT / height)
-    return VideoInfo(round(width * scale), round(height * scale), info.seconds, bool(info.audio))
+    scale = min(1.0, MAX_SIDE / min(width, height))
+    return VideoInfo(round(width * scale), round(height * scale), info.seconds, bool(info.audio), media=info)
 
 
 def read_frames(path: Path, info: VideoInfo) -> Iterator[np.ndarray]:
-    """Frames uint8 [H,W,3] RGB at 25 a second (the frame shown at each instant; nothing is blended)."""
-    filters = f"scale={info.width}:{info.height}:flags=area+accurate_rnd+full_chroma_int,setsar=1,"
-    return decode_frames(path, info.width, info.height, filters=filters)
+    """Frames uint8 [H,W,3] R'G'B' of Rec. 709 at 25 a second: the nearest to each instant, upright, nothing blended."""
+    media = info.media or probe(path)
+    filters = deinterlace_filter(media) + scale_filter(media, info.width, info.height) + rec709_filter(media)
+    return decode_frames(path, info.width, info.height, filters=filters, info=media)
 
 
-def read_sound(path: Path) -> np.ndarray:
-    """Sound float32 [samples] mono at 16 kHz, aligned with the first video frame."""
-    limit, total, blocks = plausible_seconds(path), 0, []
-    try:
-        for block in decode_sound(path, sound_filter("", limit + 1)):
+def read_sound(path: Path, delay: float = 0.0) -> np.ndarray:
+    """Sound float32 [samples] mono at 16 kHz, on the clock of read_frames: sample 0 belongs to the first frame.
+
+    delay: seconds by which it is moved back, for sound that comes too early; negative for one that comes too late.
+    Raises UserError if it has none that can be read.
+    """
+    limit = plausible_seconds(path)
+
+    def collect(channel: int | None = None) -> np.ndarray:
+        total, blocks = 0, []
+        filters = sound_filter("", limit + 1) + ("" if channel is None else f",{pick_channel(channel)}")
+        for block in decode_sound(path, filters, with_picture=True):
             blocks.append(block)
             total += len(block)
             if total > limit * SAMPLE_RATE:
                 raise UserError("its time stamps cannot be true")
+        return np.concatenate(blocks)
+
+    try:
+        samples = collect()
+        if (channel := find_uncancelled_channel(path, samples, limit)) is not None:
+            samples = collect(channel)
     except UserError as error:
         needed = "a talking head needs the speech of the video"
         raise UserError(f"{path.name} has no sound that can be read; {needed}.") from error
-    return np.concatenate(blocks)
+    shift = round(delay * SAMPLE_RATE)
+    samples = np.pad(samples, (shift, 0)) if shift >= 0 else samples[-shift:]
+    return clean_samples(samples, SAMPLE_RATE, path.name)
 
 
 def thumbnail(frame: np.ndarray) -> np.ndarray:

@@ -12,11 +12,10 @@ from itertools import islice
 import numpy as np
 
 from dgtalker.video.clips import UntrackedClip
+from dgtalker.video.people import SKIN_PATCHES
 from dgtalker.video.source import read_frames
 from dgtalker.video.worker_pool import WorkerPool
 
-# Landmarks around bare skin: the cheeks, and the forehead between the brows and the hair.
-SKIN_PATCHES = ((50, 101, 118, 117, 123), (280, 330, 347, 346, 352), (9, 108, 151, 337))
 SAMPLED_FRAMES = 3  # measured, spread over a clip's first second
 GAIN_LIMITS = (0.5, 2.0)  # of a gain; beyond them the clip is lit by something else
 

@@ -39,6 +39,19 @@ def test_render_writes_a_picture_that_follows_the_coefficients(fake_identity, tm
     assert np.abs(pictures[0] - pictures[1]).max() > 10
 
 
+def test_set_takes_face_controls_of_heads_that_have_them(fake_identity, fake_identity_with_controls, tmp_path):
+    from PIL import Image
+
+    pictures = []
+    for settings in ([], ["--set", "smile=0.7"]):
+        output = tmp_path / "head.png"
+        code, _, err = run_command("render", fake_identity_with_controls, "-o", output, "--size", 64, *settings)
+        assert code == 0, err
+        pictures.append(np.asarray(Image.open(output).convert("RGB"), np.int32))
+    assert np.abs(pictures[0] - pictures[1]).max() > 10
+    refused("render", fake_identity, "-o", tmp_path / "x.png", "--set", "smile=0.7", saying="no coefficient 'smile'")
+
+
 def test_export_writes_splats_that_load(fake_identity, tmp_path):
     from dgtalker.gaussians import Gaussians
 

@@ -34,6 +34,10 @@ def test_keys_that_other_tools_read(report):
     wanted = {"psnr", "psnr_mouth", "ssim", "lmd_px", "aperture_r", "aperture_lag_frames"}
     for block in (report["self_driven"], report["baselines"]["static"], report["self_driven_refined"]):
         assert wanted <= set(block)
+    later = {"psnr_rim", "psnr_inside", "rim_error", "st_lpips", "aperture_slope", "aperture_slope_robust"}
+    later |= {"aperture_rest", "aperture_closures", "opening_at_rest"}
+    for block in (report["self_driven"], report["baselines"]["static"], report["self_driven_refined"]):
+        assert later <= set(block)
     assert {"lip_to_upper", "exp_to_lower"} <= set(report["leakage"])
     assert {"spearman", "lip_motion_ratio"} <= set(report["blink"])
     assert "mouth_energy_ratio" in report["silence"]
@@ -52,6 +56,8 @@ def test_the_truth_scores_perfectly_and_the_static_head_does_not(report):
     moving, static = report[0]["self_driven"], report[0]["baselines"]["static"]
     assert moving["psnr"] == metrics.PSNR_CEILING and moving["ssim"] == pytest.approx(1, abs=1e-4)
     assert moving["lmd_px"] == 0 and moving["aperture_r"] == pytest.approx(1) and moving["aperture_lag_frames"] == 0
+    assert moving["aperture_slope"] == pytest.approx(1) == moving["aperture_slope_robust"]
+    assert static["aperture_slope"] == 0 and static["aperture_rest"] == moving["aperture_rest"] > 0
     assert static["psnr"] < 60 and static["aperture_r"] == 0 and static["lmd_px"] > 0
 
 

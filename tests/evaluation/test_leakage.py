@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from dgtalker.evaluation.leakage import FaceStates, pixel_leakage
+from dgtalker.evaluation.leakage import FaceStates, control_leakage, pixel_leakage
+from dgtalker.head.face_controls import FaceControl
 
 H = 16
 
@@ -36,6 +37,23 @@ def test_known_leakage_is_measured():
     assert report["swap_exp_to_lower"] == pytest.approx(0.1, abs=1e-3)
     assert report["coefficients"]["lip2"]["own"] == pytest.approx(10, abs=1e-3)
     assert report["coefficients"]["exp1"]["ratio"] == pytest.approx(0.1, abs=1e-3)
+
+
+def test_leakage_of_face_controls_is_measured():
+    moves = np.array([[2.0, 10.0], [20.0, 1.0], [0.0, 0.0]])  # grey levels that each adds to (upper, lower)
+
+    def picture(a_exp, a_lip, s, values):
+        upper, lower = (np.zeros(3) if values is None else values) @ moves
+        image = np.full((H, H, 3), 120.0)
+        image[: H // 2] += upper
+        image[H // 2 :] += lower
+        return image
+
+    controls = [FaceControl(name, name, "upper" if name == "brows" else "lower") for name in ("smile", "brows", "none")]
+    report = control_leakage(picture, states(), controls)
+    assert report["smile"] == pytest.approx({"own": 10, "ratio": 0.2}, abs=1e-3)
+    assert report["brows"] == pytest.approx({"own": 20, "ratio": 0.05}, abs=1e-3)
+    assert np.isnan(report["none"]["ratio"])
 
 
 def test_no_leakage_is_zero():

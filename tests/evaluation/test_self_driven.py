@@ -9,12 +9,14 @@ import torch
 from fakes.held_out import fake_landmarks, make_dataset
 from fakes.speech import RATE, syllables
 
+from dgtalker import metrics
 from dgtalker.audio import phone_alignment as phones_module
 from dgtalker.audio.phone_alignment import Phone
 from dgtalker.evaluation import evaluate
 from dgtalker.evaluation.ground_truth import GroundTruth
 from dgtalker.evaluation.self_driven import compare_frames, summarise_clips
 from dgtalker.media.audio import load_audio
+from dgtalker.metrics import perceptual
 from dgtalker.video.dataset import Dataset
 
 FRAMES = 50
@@ -50,6 +52,46 @@ def test_clips_without_a_transcript_count_for_nothing():
     assert summarise_clips([known, unknown])["closure_hit_rate"] == 1
     figures = summarise_clips([unknown], [GroundTruth(lips()[1], [], "no English transcript")])
     assert np.isnan(figures["closure_hit_rate"]) and figures["phones"]["note"] == "no English transcript"
+
+
+def test_slope_and_closed_lips_are_of_all_clips_together():
+    rows = [row(lips(0.5, 1.5), lips(0.5), PHONES), row(lips(0.5, 1.5), lips(0.5, 1.5), PHONES)]
+    figures = summarise_clips(rows, aperture_rest=0.1)
+    assert figures["aperture_slope"] == pytest.approx(0.75)
+    assert figures["phones"]["true_lips"]["aperture_closures"] == figures["aperture_closures"] == 0
+    ajar = row(lips(0.5, 1.5), lips(), PHONES)
+    assert summarise_clips([ajar])["aperture_closures"] > 0.1 and summarise_clips([ajar])["aperture_slope"] == 0
+
+
+def test_lips_at_rest_are_compared_with_the_lowest_where_no_phones_are_known():
+    talking = row(lips(0.5), lips(0.5), [])
+    talking["_real"] = np.linspace(0.04, 0.24, FRAMES)
+    figures = summarise_clips([talking], aperture_rest=0.1)
+    assert figures["opening_at_rest"] == pytest.approx((0.1 - 0.05) / (0.23 - 0.05))
+    assert summarise_clips([talking], aperture_rest=0.05)["opening_at_rest"] == pytest.approx(0)
+    assert "lowest" in figures["phones"]["closed_by"]
+    assert np.isnan(figures["aperture_closures"])
+
+
+def test_error_is_told_apart_by_where_it_lies():
+    real = [np.full((64, 64, 3), 100, np.uint8)] * 2
+    alpha = np.zeros((2, 64, 64), np.uint8)
+    alpha[:, 16:48, 16:48] = 255
+    made = [picture.copy() for picture in real]
+    for picture in made:
+        picture[15:17, 15:49] = 110
+    landmarks = fake_landmarks(real)
+    found = compare_frames("clip", real, made, landmarks, landmarks, outline=metrics.find_outline(alpha))
+    assert found["psnr_inside"] == metrics.PSNR_CEILING and found["rim_error"] == 1
+    assert found["psnr_rim"] < found["psnr"] < 50
+    assert np.isnan(compare_frames("clip", real, made, landmarks, landmarks)["psnr_rim"])  # no outline is known
+
+
+def test_without_its_package_st_lpips_is_left_out_and_says_why(monkeypatch):
+    perceptual.load_perceptual_distance.cache_clear()
+    monkeypatch.setattr(perceptual, "PACKAGE", "no_such_package")
+    figures = summarise_clips([row(lips(0.5), lips(0.5), PHONES)])
+    assert np.isnan(figures["st_lpips"]) and "pip install" in figures["st_lpips_note"]
 
 
 @pytest.fixture

@@ -11,24 +11,45 @@ import numpy as np
 import torch
 
 from dgtalker.head.baked import BakedHead
+from dgtalker.head.face_controls import FaceControl, FaceControls
 from dgtalker.identity import Identity
 from dgtalker.navigation.model import Navigation, NavigationConfig
 
 SPLATS = 400
 
 
-def make_fake_identity(folder: str | Path, name: str = "fake", seed: int = 0) -> Path:
-    """Write the folder and return it; Identity.from_pretrained(folder) loads it."""
+def make_fake_identity(folder: str | Path, name: str = "fake", seed: int = 0, controls: bool = False) -> Path:
+    """Write the folder and return it; Identity.from_pretrained(folder) loads it. controls: with face controls."""
     torch.manual_seed(seed)
     config = NavigationConfig(latent=16, feature_dim=80, n_exp=3, n_lip=3, hidden=16)
     navigation = Navigation(config)
     navigation.limits.copy_(torch.tensor([-3.0, 3.0]).repeat(6, 1))
     with torch.no_grad():
         navigation.expression_encoder.blink.linear.copy_(torch.tensor([0.0, 2.0, 0.0]))
-    identity = Identity(name, navigation, fake_head(), {"title": "Fake person", "feature_kind": "log-mel"})
+    head, config = fake_head(), {"title": "Fake person", "feature_kind": "log-mel"}
+    identity = Identity(name, navigation, head, config, fake_face_controls(head) if controls else None)
     preview = np.full((64, 64, 3), 255, np.uint8)
     preview[8:56, 16:48] = (200, 150, 130)
     return identity.save_pretrained(folder, preview, "# Fake person\n\nFor tests only.\n")
+
+
+def fake_face_controls(head: BakedHead) -> FaceControls:
+    """A smile that widens the lower face; brows, wide eyes and a wink that move the upper face up and down."""
+    upper, lower = (weight.nonzero()[:, 0] for weight in (head.upper_weight, head.lower_weight))
+    moved = {"smile": lower, "brows_up": upper, "wide_eyes": upper, "wink_left": upper[head.mean_means[upper, 0] > 0]}
+    lids = {"wide_eyes": "move", "wink_left": "close"}
+    rows = [
+        FaceControl(name, name.capitalize(), "lower" if name == "smile" else "upper", lids.get(name, ""), len(splats))
+        for name, splats in moved.items()
+    ]
+    controls = FaceControls(rows)
+    controls.splats.copy_(torch.cat(list(moved.values())))
+    steps = {"smile": [0.05, 0, 0], "brows_up": [0, 0.05, 0], "wide_eyes": [0, 0.03, 0], "wink_left": [0, -0.04, 0]}
+    first = 0
+    for row in rows:
+        controls.change_means[0, first : first + row.splats] = torch.tensor(steps[row.name])
+        first += row.splats
+    return controls
 
 
 def fake_head() -> BakedHead:

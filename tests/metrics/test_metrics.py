@@ -90,3 +90,47 @@ def test_region_change_and_motion_energy_stay_inside_the_mask():
     assert metrics.region_change(a, b, 1 - upper) == 0
     assert metrics.motion_energy([a, b, a], upper) == pytest.approx(100)
     assert metrics.motion_energy([a], upper) == 0
+
+
+def test_slope_is_the_gain_and_wild_frames_turn_only_the_plain_one():
+    x = np.linspace(0, 0.3, 60)
+    y = 0.02 + 0.75 * x
+    y[10] = np.nan
+    assert metrics.slope(x, y) == pytest.approx(0.75) and metrics.robust_slope(x, y) == pytest.approx(0.75)
+    y[-2:] = 3
+    assert metrics.slope(x, y) > 1.5 and metrics.robust_slope(x, y) == pytest.approx(0.75, abs=0.02)
+    assert np.isnan(metrics.slope(np.ones(60), y)) and np.isnan(metrics.robust_slope(np.ones(60), y))
+
+
+def test_robust_slope_of_a_long_curve_needs_no_more_memory():
+    x = np.random.default_rng(0).uniform(size=100_000)
+    assert metrics.robust_slope(x, 2 * x) == pytest.approx(2)
+
+
+def test_binned_medians_follow_a_bent_curve():
+    x = np.random.default_rng(0).uniform(size=400)
+    true, made = metrics.binned_medians(x, np.minimum(x, 0.5))
+    assert len(true) == 10 and (np.diff(true) > 0).all()
+    np.testing.assert_allclose(made, np.minimum(true, 0.5), atol=1e-3)
+    assert len(metrics.binned_medians(np.array([1.0, np.nan]), np.ones(2))[0]) == 1
+
+
+@pytest.mark.parametrize("size", [128, 256])
+def test_outline_is_as_wide_in_any_size_of_picture(size):
+    alpha = np.zeros((3, size, size), np.uint8)
+    alpha[1, size // 4 : -size // 4, size // 4 : -size // 4] = 255
+    alpha[2] = 255
+    outline = metrics.find_outline(alpha)
+    row, reach = outline.rim[1, size // 2], 4 * size // 256
+    assert np.flatnonzero(row)[: 2 * reach].tolist() == list(range(size // 4 - reach, size // 4 + reach))
+    assert row.sum() == 4 * reach and outline.inside[1, size // 2].sum() == size // 2 - 2 * reach
+    assert not outline.rim[[0, 2]].any() and not outline.inside[0].any() and outline.inside[2].all()
+
+
+def test_error_share_is_of_the_squared_error():
+    a, b = np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 4, 4, 3), np.uint8)
+    b[0, 0, 0], b[1, 3, 3] = 10, 20
+    where = np.zeros((2, 4, 4), bool)
+    where[1, 3, 3] = True
+    assert metrics.error_share(a, b, where) == pytest.approx(0.8)
+    assert np.isnan(metrics.error_share(a, a, where))

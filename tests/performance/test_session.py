@@ -141,7 +141,7 @@ def test_foreign_truncated_newer_and_huge_files(made, tmp_path):
         "empty": ("", "not a session"), "binary": (b"\x00\xff" * 99, "not a session"),
         "deep": ("[" * 200_000, "not a session"), "cut": (text[: len(text) // 2], "cut short"),
         "nan": (text.replace("1.5", "NaN", 1), "damaged"),
-        "newer": (text.replace('"version": 1', '"version": 2'), "newer DGTalker"),
+        "newer": (text.replace('"version": 2', '"version": 3'), "newer DGTalker"),
         "huge": (b" " * (MAX_BYTES + 1), "too large"),
     }  # fmt: skip
     for name, (content, word) in files.items():

@@ -156,3 +156,13 @@ def test_self_driven_shows_phones_and_the_variants_that_were_measured():
     for figure_ in ("0.812", "0.938", "16 times", "no swapping", "33.25", "0.688"):
         assert figure_ in text
     assert "<th>one basis</th>" not in text
+
+
+def test_pictures_and_lips_have_a_table_each_and_what_is_missing_is_said():
+    told = report()
+    told["self_driven"] |= {"psnr_rim": 24.125, "aperture_slope": 0.75, "st_lpips": None, "st_lpips_note": f"no {EVIL}"}
+    text = render_page(told, report_figures())
+    section = text[text.index('<section id="self_driven"') : text.index('<section id="leakage"')]
+    pictures, lips = section.split("<table>")[1:3]
+    assert "24.12" in pictures and "0.750" in lips and "24.12" not in lips and "0.750" not in pictures
+    assert "ST-LPIPS not measured: no &lt;script" in section and "target missed: ≥ 0.9" in text

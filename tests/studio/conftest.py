@@ -23,8 +23,10 @@ CHROMIUM_ARGUMENTS = [
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory) -> Path:
-    """A checkpoint root with four identities: fake (3 + 3 coefficients), named (the same, described), other (2 + 4),
-    and a damaged one."""
+    """A checkpoint root with four identities.
+
+    fake (3 + 3 coefficients), named (the same, described and with face controls), other (2 + 4), and a damaged one.
+    """
     import torch
     from fakes.identity import fake_head, make_fake_identity
 
@@ -40,7 +42,7 @@ def checkpoints(tmp_path_factory) -> Path:
     other.save_pretrained(root / "identities" / "other")
     damaged = make_fake_identity(root / "identities" / "zz-damaged", "zz-damaged")
     (damaged / "model.safetensors").write_bytes(b"not a checkpoint")
-    _describe(make_fake_identity(root / "identities" / "named", "named"))
+    _describe(make_fake_identity(root / "identities" / "named", "named", controls=True))
     return root
 
 

@@ -153,6 +153,26 @@ def test_sliders_say_what_they_do_and_pictures_show_it(page):
     assert not page.locator(".sheet").is_visible()
 
 
+def test_face_controls_are_a_group_of_their_own_and_survive_a_reload(page):
+    assert not page.locator("section[data-group=face]").is_visible()  # the first identity has none
+    page.click("[data-name=named]")
+    page.wait_for_selector("label[for=dg-smile]:has-text('Smile')")
+    assert page.locator("section[data-group=face] input").count() == 4 and slider(page, "smile") == 0
+    rest = picture(page)
+    set_slider(page, "smile", 0.8)
+    smiling = picture(page)
+    assert smiling != rest and page.evaluate("window.dgtalker.view().face") == [0.8, 0, 0, 0]
+    set_slider(page, "lip1", 2)
+    page.click("text=Reset lips")
+    assert slider(page, "smile") == 0.8 and picture(page) == smiling
+    page.wait_for_timeout(200)
+    page.reload()
+    page.wait_for_selector("#dg-smile")
+    assert slider(page, "smile") == 0.8
+    page.click("text=Reset face")
+    assert slider(page, "smile") == 0 and picture(page) == rest
+
+
 def test_upload_generate_play_and_download(page, tmp_path):
     upload(page, write_speech(tmp_path / "speech.wav", 1.2))
     set_slider(page, "lip1", 1)

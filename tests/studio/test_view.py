@@ -27,6 +27,21 @@ def test_values_are_clamped():
     assert view.edits == {"exp1": 3, "exp2": -3, "lip1": 1, "blink": 1}
 
 
+def test_every_slider_has_its_own_ends():
+    view = parse_view({"identity": "a", "exp": [9, -9], "lip": [9]}, EXP, LIP, {"exp1": (-3, 5.5), "lip1": (-4, 3)})
+    assert view.exp == (5.5, -3) and view.lip == (3,)
+
+
+def test_face_controls_run_from_zero_to_one():
+    data = {"identity": "a", "face": [0.6, 7, -1]}
+    view = parse_view(data, EXP, LIP, control_names=["smile", "squint", "frown"])
+    assert view.face == (0.6, 1, 0) and view.edits == {"smile": 0.6, "squint": 1}
+    assert view.pose != parse_view(data | {"face": [0, 0, 0]}, EXP, LIP, control_names=["smile", "x", "y"]).pose
+    assert parse_view({"identity": "a"}, EXP, LIP, control_names=["smile"]).face == (0,)
+    with pytest.raises(UserError, match="has 0 face sliders"):
+        parse_view(data, EXP, LIP)
+
+
 def test_defaults_edit_nothing():
     view = parse_view({"identity": "a"}, EXP, LIP)
     assert view.edits == {} and view.exp == (0, 0) and view.lip == (0,)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from dgtalker.errors import UserError
 from dgtalker.video.dataset import ClipInfo, Dataset, DatasetInfo, read_clip_key, write_clip, write_info
@@ -58,3 +59,14 @@ def test_unknown_clip_is_a_user_error(tmp_path):
     write_info(tmp_path, DatasetInfo("log-mel", [], [ClipInfo("a", 3, "a.mpg")]))
     with pytest.raises(UserError, match="has no clip called b"):
         Dataset.open(tmp_path).clip("b")
+
+
+def test_where_alpha_is_a_guess_is_kept_and_nowhere_in_an_older_data_set(tmp_path):
+    tensors = clip_tensors()
+    unsure = torch.randint(0, 255, (3, 16, 16), dtype=torch.uint8)
+    write_clip(tmp_path, "a", tensors | {"unsure": unsure})
+    save_file(tensors, tmp_path / "clips" / "b.safetensors")  # as earlier versions wrote it
+    write_info(tmp_path, DatasetInfo("log-mel", [], [ClipInfo("a", 3, "a.mpg"), ClipInfo("b", 3, "b.mpg")], size=16))
+    dataset = Dataset.open(tmp_path)
+    assert torch.equal(dataset.clip("a").unsure, unsure)
+    assert torch.equal(dataset.clip("b").unsure, torch.zeros_like(unsure))

@@ -19,7 +19,7 @@ def coefficients_section(identity: Identity) -> str:
         "",
         "In training standard deviations; positive opens the mouth, or raises brows and lids. Names come from the "
         "splats' motion: match is the share of it that the name explains. Purity is the share of the picture's change "
-        "that stays in the coefficient's own half of the face; range the middle 95 % over the "
+        "that stays in the coefficient's own half of the face; range the middle 99 % over the "
         f"{identity.config['coefficients'].get('range_from')}; motion the mean over the visible face, in millimetres "
         "for one standard deviation.",
         "",

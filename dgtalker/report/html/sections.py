@@ -16,8 +16,10 @@ TEXTS = {  # block -> its title and what it measures
         "Self-driven",
         "Held-out clips, driven by their own sound and blinks, rendered through the tracked cameras "
         "and compared with the real frames. “Refined” aligns each frame's camera on the upper face first; the mouth is "
-        "never used. The static head never moves. Closures and roundings are the shares of /p b m/ and /u o w/ "
-        "that are seen on the lips.",
+        "never used. The static head never moves. The rim is what lies within 4 pixels (at 256) of the real head's "
+        "outline. ST-LPIPS is a perceptual distance, 0 for the same picture; its values are not those of LPIPS. The "
+        "slope is that of the rendered lip opening over the real one: below 1 the mouth opens too little. Closures and "
+        "roundings are the shares of /p b m/ and /u o w/ that are seen on the lips.",
     ),
     "leakage": (
         "Leakage in pixels",
@@ -53,6 +55,7 @@ CARDS = (  # label, where it stands, unit, target, whether more is better
     ("PSNR", ("self_driven", "psnr"), "dB", 30.0, True),
     ("Mouth landmarks", ("self_driven", "lmd_px"), "px", 1.5, False),
     ("Lip opening against the real", ("self_driven", "aperture_r"), "r", 0.92, True),
+    ("Lip opening, slope", ("self_driven", "aperture_slope"), "", 0.9, True),
     ("Closures of p, b, m met", ("self_driven", "closure_hit_rate"), "", 0.9, True),
     ("Leakage lips → upper", ("leakage", "lip_to_upper"), "", LEAKAGE_TARGET, False),
     ("Leakage expression → lower", ("leakage", "exp_to_lower"), "", LEAKAGE_TARGET, False),
@@ -61,13 +64,22 @@ CARDS = (  # label, where it stands, unit, target, whether more is better
 )
 NAMES = {
     "psnr": "PSNR, dB",
+    "psnr_inside": "PSNR inside, dB",
+    "psnr_rim": "PSNR rim, dB",
+    "rim_error": "error in the rim",
     "psnr_mouth": "PSNR mouth, dB",
+    "st_lpips": "ST-LPIPS",
     "psnr_face": "PSNR face, dB",
     "psnr_upper": "PSNR upper half, dB",
     "ssim": "SSIM",
     "lmd_px": "mouth landmarks, px",
     "lmd_lower": "mouth landmarks, px",
     "aperture_r": "lip opening, r",
+    "aperture_slope": "lip opening, slope",
+    "aperture_slope_robust": "slope, robust",
+    "aperture_closures": "lip opening at p, b, m",
+    "aperture_rest": "at rest",
+    "opening_at_rest": "at rest, closed 0, wide 1",
     "aperture_lag_frames": "lag, frames",
     "faces_found": "faces found",
     "closure_hit_rate": "closures met",
@@ -75,6 +87,7 @@ NAMES = {
     "lip_to_upper": "leakage lips → upper",
     "exp_to_lower": "leakage expression → lower",
 }
+PICTURES = ("psnr", "psnr_inside", "psnr_rim", "rim_error", "psnr_mouth", "ssim", "st_lpips")  # the others are of lips
 ROWS = {
     "self_driven": "self-driven",
     "self_driven_refined": "self-driven, refined",
@@ -137,7 +150,11 @@ def _self_driven(report: Mapping[str, Any]) -> str:
     if "self_driven_refined" in report:
         rows["self_driven_refined"] = report["self_driven_refined"]
     baselines = {k: v for k, v in (report.get("baselines") or {}).items() if not v.get("reason")}
-    body = block_table({ROWS.get(k, k): v for k, v in (rows | baselines).items()})
+    named = {ROWS.get(k, k): v for k, v in (rows | baselines).items()}
+    body = block_table({name: {k: row.get(k) for k in PICTURES} for name, row in named.items()})
+    if note := report["self_driven"].get("st_lpips_note"):
+        body += f'<p class="missing">ST-LPIPS not measured: {escape(note)}.</p>'
+    body += block_table({name: {k: v for k, v in row.items() if k not in PICTURES} for name, row in named.items()})
     variants = {ROWS.get(k, k): v["leakage"] for k, v in baselines.items() if "leakage" in v}
     if variants and "leakage" in report:
         body += block_table({"self-driven": {k: report["leakage"].get(k) for k in LEAKS}} | variants)

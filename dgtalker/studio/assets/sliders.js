@@ -1,10 +1,10 @@
-// One slider per coefficient of the chosen identity; they write to the store, the viewport follows.
-const grids = { lip: element.querySelector('[data-group="lip"] .grid'), exp: element.querySelector('[data-group="exp"] .grid') };
+// One slider per coefficient and per face control of the chosen identity; they write to the store, the viewport follows.
+const grids = { lip: element.querySelector('[data-group="lip"] .grid'), exp: element.querySelector('[data-group="exp"] .grid'), face: element.querySelector('[data-group="face"] .grid') };
 const showRows = []; // a function per slider that shows the store's value
 
-// group is lip, exp or blink, index the coefficient's place in it; low and high end the slider. usualRange: where speech
-// keeps this coefficient, [low, high].
-function addRow(group, index, id, label, low, high, about = "", usualRange = null) {
+// group is lip, exp, blink or face, index the coefficient's place in it; low and high end the slider. usualRange: where speech
+// keeps this coefficient, [low, high]; mean: where it is on average.
+function addRow(group, index, id, label, low, high, about = "", usualRange = null, mean = null) {
   const row = document.createElement("div");
   row.className = "row";
   row.innerHTML = `<label></label><button type="button" class="value"></button><input type="range" step="0.01">`;
@@ -17,12 +17,16 @@ function addRow(group, index, id, label, low, high, about = "", usualRange = nul
     row.classList.add("usual");
     ["--low", "--high"].forEach((edge, i) => input.style.setProperty(edge, percent(usualRange[i])));
   }
+  if (mean !== null) {
+    row.classList.add("mean");
+    input.style.setProperty("--mean", percent(mean));
+  }
   const current = () => (group === "blink" ? store.state.blink : store.state[group][index]);
   const show = () => {
     const value = current();
     if (Number(input.value) !== value) input.value = value;
     const sign = value > 0 ? "+" : value < 0 ? "−" : "";
-    valueButton.textContent = group === "blink" ? value.toFixed(2) : `${sign}${Math.abs(value).toFixed(2)}`;
+    valueButton.textContent = low === 0 ? value.toFixed(2) : `${sign}${Math.abs(value).toFixed(2)}`;
     input.style.setProperty("--from", percent(Math.min(0, value)));
     input.style.setProperty("--to", percent(Math.max(0, value)));
     row.classList.toggle("set", value !== 0);
@@ -49,15 +53,22 @@ function buildRows() {
   const { identity } = store.state;
   if (!identity) {
     sheet.hidden = true;
+    grids.face.closest("section").hidden = true;
     for (const grid of Object.values(grids)) grid.innerHTML = '<p class="waiting">Pick an identity to see its controls.</p>';
     return;
   }
   const limit = store.limits.coefficient;
   const add = (group) => (name, i) =>
-    addRow(group, i, name, label(name), -limit, limit, identity.about?.[name], identity.ranges?.[name]);
+    addRow(
+      group, i, name, label(name), ...(identity.limits?.[name] ?? [-limit, limit]),
+      identity.about?.[name], identity.ranges?.[name], identity.means?.[name] ?? null,
+    );
   identity.lip_names.forEach(add("lip"));
   addRow("blink", 0, "blink", "Blink", 0, 1);
   identity.exp_names.forEach(add("exp"));
+  const faceNames = identity.face_names ?? [];
+  grids.face.closest("section").hidden = !faceNames.length;
+  faceNames.forEach((name, i) => addRow("face", i, name, identity.labels[name], 0, 1, identity.about?.[name]));
   sheet.hidden = !identity.sheet;
   element.querySelector(".usual-note").hidden = !Object.keys(identity.ranges ?? {}).length;
   sheet.querySelector(".rows").replaceChildren();

@@ -14,6 +14,7 @@ from dgtalker.navigation.speech_backbone import DEFAULT_BACKBONE, load_backbone
 from dgtalker.navigation.speech_backbone import KIND as BACKBONE_KIND
 from dgtalker.pretrained import find_checkpoint, list_checkpoints
 from dgtalker.training.identity.baking import BakingConfig
+from dgtalker.training.identity.face_controls import FaceControlsBakingConfig
 from dgtalker.training.identity.inversion import AllFramesConfig, InversionConfig
 from dgtalker.training.identity.navigation_config import NavigationTrainingConfig
 from dgtalker.training.identity.tuning import TuningConfig
@@ -31,6 +32,7 @@ class CreateConfig:
     all_frames: AllFramesConfig = field(default_factory=AllFramesConfig)
     navigation: NavigationTrainingConfig = field(default_factory=NavigationTrainingConfig)
     baking: BakingConfig = field(default_factory=BakingConfig)
+    face_controls: FaceControlsBakingConfig | None = field(default_factory=FaceControlsBakingConfig)  # None: none
     seed: int = 0
 
     @staticmethod

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgtalker.coefficients.describe import describe_coefficients, training_ranges
+from dgtalker.coefficients.describe import describe_coefficients
 from dgtalker.errors import UserError
 from dgtalker.files import file_sha256
 from dgtalker.head.baked import BakedHead
+from dgtalker.head.face_controls import FaceControls
 from dgtalker.head.generator import Generator
 from dgtalker.head.w_plus import WPlusGenerator
 from dgtalker.identity import Identity
@@ -42,6 +43,7 @@ from dgtalker.resumable import (
 from dgtalker.training.identity.baking import bake_head
 from dgtalker.training.identity.coefficient_axes import training_coefficients
 from dgtalker.training.identity.config import CreateConfig, choose_device, default_prior, find_backbone
+from dgtalker.training.identity.face_controls import bake_face_controls
 from dgtalker.training.identity.frames import DatasetFrames
 from dgtalker.training.identity.inversion import Pivots, fit_all_frames, invert_pivots
 from dgtalker.training.identity.model_card import IdentityDetails, render_preview, write_model_card
@@ -203,8 +205,12 @@ class _CreationRun:
         def baking(stage: Stage) -> dict[str, Tensor]:
             coefficients = torch.cat(training_coefficients(navigation, self.frames), dim=-1)
             regional_head = RegionalHead(head, navigation, config.navigation.regional)
-            baked, figures = bake_head(regional_head, coefficients, config.baking, stage)
-            self.write_identity(baked, navigation, figures, details, training_ranges(coefficients))
+            baked, figures = bake_head(regional_head, coefficients, config.baking, stage.substage(0.0, 0.8))
+            controls = None
+            if config.face_controls is not None:
+                kept_apart = RegionalHead(head, navigation, regional=True)
+                controls = bake_face_controls(kept_apart, baked, config.face_controls, stage.substage(0.8, 1.0))
+            self.write_identity(baked, controls, navigation, figures, details, coefficients.cpu().numpy())
             return {}
 
         self.load_or_compute("baking", (0.93, 1.0), config.baking, baking, keep=False)
@@ -242,11 +248,17 @@ class _CreationRun:
         return tensors
 
     def write_identity(
-        self, head: BakedHead, navigation: Navigation, figures: dict, details: IdentityDetails, ranges: np.ndarray
+        self,
+        head: BakedHead,
+        controls: FaceControls | None,
+        navigation: Navigation,
+        figures: dict,
+        details: IdentityDetails,
+        coefficients: np.ndarray,
     ) -> None:
         """Write the identity folder: configuration, weights, preview, model card, description of the coefficients.
 
-        ranges [K, 2] are those of the coefficients over the training frames.
+        coefficients [T, K] are those of the training frames.
         """
         name = details.name or self.out.name
         config = {
@@ -264,8 +276,8 @@ class _CreationRun:
                 "config": json.loads(json.dumps(asdict(self.config), default=str)),
             },
         }
-        identity = Identity(name, navigation.cpu(), head.cpu(), config)
-        strip = describe_coefficients(identity, ranges)
+        identity = Identity(name, navigation.cpu(), head.cpu(), config, None if controls is None else controls.cpu())
+        strip = describe_coefficients(identity, coefficients)
         identity.save_pretrained(
             self.out, render_preview(identity, self.common.render), write_model_card(identity), strip
         )

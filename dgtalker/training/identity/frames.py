@@ -16,6 +16,7 @@ MOUTH_CORNERS, INNER_LIPS = (61, 291), (13, 14)
 EYES = ((33, 133), (362, 263))
 FACE_ENDS = (10, 152)
 EMPHASIS = 3.0  # extra weight at the centre of lips and eyes in whole-picture losses
+UNSURE_WEIGHT = 0.1  # of an error where the matte is a guess; not 0, so that nothing grows there unseen
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class TargetPictures:
     image: Tensor  # [B, H, W, 3] head on white
     alpha: Tensor  # [B, H, W, 1]
     emphasis: Tensor  # [B, H, W, 1] >= 1, larger around lips and eyes
+    sure: Tensor  # [B, H, W, 1] share of an error that counts: 1, less where the matte is unsure
 
 
 class DatasetFrames:
@@ -63,9 +65,12 @@ class DatasetFrames:
 
     def read_targets(self, index: list[int]) -> TargetPictures:
         """Ground truth for the whole-picture losses."""
-        return TargetPictures(
-            self.read_images("images", index), self.read_images("alpha", index), self.emphasis_weights(index)
-        )
+        image, alpha = self.read_images("images", index), self.read_images("alpha", index)
+        return TargetPictures(image, alpha, self.emphasis_weights(index), self.read_sure(index))
+
+    def read_sure(self, index: list[int]) -> Tensor:
+        """[B, H, W, 1] share of an error that counts: 1, and UNSURE_WEIGHT where the matte is a guess."""
+        return 1 - (1 - UNSURE_WEIGHT) * self.read_images("unsure", index)
 
     def emphasis_weights(self, index: list[int]) -> Tensor:
         """[B, H, W, 1] weights: 1, and up to 1 + EMPHASIS around lips and eyes, where viewers look."""

@@ -8,7 +8,7 @@ refined with the identity, as rigid motions of the splats.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -153,7 +153,8 @@ def photometric_loss(
 def picture_loss(
     image: Tensor, alpha: Tensor, truth: TargetPictures, ssim_weight: float, alpha_weight: float
 ) -> Tensor:
-    """Weighted L1 and gradient loss, SSIM, and L1 of the silhouette."""
+    """Weighted L1 and gradient loss, SSIM, and L1 of the silhouette; errors count less where the matte is unsure."""
+    image, alpha = truth.image.lerp(image, truth.sure), truth.alpha.lerp(alpha, truth.sure)
     loss = reconstruction_loss(image, truth.image, truth.emphasis)
     if ssim_weight:  # on grey: SSIM is the most expensive term
         grey, true_grey = (picture.mean(dim=-1, keepdim=True) for picture in (image, truth.image))
@@ -162,7 +163,7 @@ def picture_loss(
 
 
 def _select_picture(pictures: TargetPictures, b: int) -> TargetPictures:
-    return TargetPictures(pictures.image[b : b + 1], pictures.alpha[b : b + 1], pictures.emphasis[b : b + 1])
+    return TargetPictures(*(getattr(pictures, f.name)[b : b + 1] for f in fields(TargetPictures)))
 
 
 # ---- a latent for every frame ----

@@ -39,6 +39,28 @@ def render_preview(identity: Identity, render: Callable = default_render, size: 
     return (image[0].clamp(0, 1) * 255).round().byte().cpu().numpy()
 
 
+def face_controls_section(identity: Identity) -> list[str]:
+    """Lines about the face controls; [] for an identity without."""
+    rows = [
+        f"| {c.name} | {c.label} | {c.region} | {c.own:.2f} | {'' if c.leakage is None else format(c.leakage, '.3f')} |"
+        for c in identity.controls
+        if c.own is not None
+    ]
+    if not rows:
+        return []
+    return [
+        "## Face controls",
+        "",
+        "What the prior knows about every face, from 0 (off) to 1. Change: of the picture's own half of the face at 1, "
+        "mean grey levels; leakage: the other half's change divided by that.",
+        "",
+        "| control | for people | half | change | leakage |",
+        "|---|---|---|---|---|",
+        *rows,
+        "",
+    ]
+
+
 def write_model_card(identity: Identity) -> str:
     """README.md of the identity folder."""
     config, training = identity.config, identity.config["training"]
@@ -62,6 +84,7 @@ def write_model_card(identity: Identity) -> str:
         f"* Prior: sha256 {config['parents']['prior'][:16]}.",
         *([f"* Speech backbone: sha256 {backbone[:16]}."] if (backbone := config["parents"].get("speech")) else []),
         "",
+        *face_controls_section(identity),
         "## Use",
         "",
         "For speech videos of a person who agreed to it, or of a person who does not exist. Say that the result is "

@@ -97,13 +97,13 @@ class FramePairSampler:
         clip, number = int(frames.clip_of[frame]), int(frame - frames.starts[frames.clip_of[frame]])
         start = max(0, number - self.config.context)
         end = min(len(frames.clips[clip]), number + self.config.context + 1)
-        first = int(frames.starts[clip])
+        first, sure = int(frames.starts[clip]), frames.read_sure([frame])[0]
         return View(
             features=frames.features[clip][2 * start : 2 * end].to(device),
             blink=frames.blink[first + start : first + end].to(device),
             centre=number - start,
             camera=frames.cameras([frame]),
             image=frames.read_images("images", [frame])[0],
-            mask_upper=frames.read_images("mask_upper", [frame])[0],
-            mask_lower=frames.read_images("mask_lower", [frame])[0],
+            mask_upper=frames.read_images("mask_upper", [frame])[0] * sure,
+            mask_lower=frames.read_images("mask_lower", [frame])[0] * sure,
         )

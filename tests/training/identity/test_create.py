@@ -76,6 +76,17 @@ def test_identity_folder_is_complete_and_small(created):
     assert len(config["parents"]["prior"]) == 64 and config["training"]["frames"] == 90
 
 
+def test_it_has_face_controls_with_their_leakage(created):
+    identity, out, _ = created
+    assert {"smile", "brows_up", "wink_left"} <= set(identity.control_names)
+    assert all(control.own > 0 for control in identity.controls)
+    assert "## Face controls" in (out / "README.md").read_text()
+    smiling, rest = (identity.posed_splats({"smile": amount}).means for amount in (1.0, 0.0))
+    lower = identity.head.upper_weight == 0
+    assert (smiling - rest)[lower].abs().max() > 0.02
+    assert torch.equal(smiling[identity.head.upper_weight == 1], rest[identity.head.upper_weight == 1])
+
+
 def test_baked_streams_change_disjoint_regions(created):
     identity = created[0]
     head = identity.head
