@@ -31,8 +31,8 @@ OLDER_KINDS = {"trunk": "backbone"}  # kinds in older checkpoints
 HUB_REPO = "dgtalker/dgtalker"
 PUBLISHED = {  # what is fetched from there by its name, with the SHA-256 of its weights: no others are accepted
     "identity": {
-        "amara": "3697421ac510bd86d69f24032664ddab089357f696458fc86d3cb053d9030ad2",
-        "anselm": "167a03f2e4a8e20982d4f04818fa09d9206323226068d9ab3f128d72cce5fcc0",
+        "amara": "6302e18ee3b838bd913890bd7c5f0abe366b7835612fd81963a1a5430e02b80e",
+        "anselm": "7d060a010822d43bb102417e2f88139b460b6f1bb2bf6ede8d68d3297b481b5a",
     },
     "prior": {"full": "f4e4eadd16a7ca8f72540b2a47df6b3883f1eeb3855dd4676ba1538b6e8a9f00"},
 }

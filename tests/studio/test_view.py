@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fakes.speech import write_speech
 
 from dgtalker.errors import UserError
 from dgtalker.studio.generate import Job, run_job
@@ -93,11 +94,9 @@ class SlowEngine:
 
 @pytest.fixture
 def audio(tmp_path) -> str:
-    import numpy as np
-    import soundfile
 
-    path = tmp_path / "noise.wav"
-    soundfile.write(path, np.full(4000, 0.2), 16000)
+    path = tmp_path / "speech.wav"
+    write_speech(path, 0.25)
     return str(path)
 
 
