@@ -146,7 +146,7 @@ def test_files_that_are_no_session_get_one_sentence(page, tmp_path):
     files = {
         "not a session": '{"a": 1}',
         "cut short": good[: len(good) // 2],
-        "newer": good.replace('"version": 1', '"version": 9'),
+        "newer": good.replace('"version": 2', '"version": 9'),
         "no identity called": good.replace('"fake"', '"../../etc"'),
         "another version": good.replace(json.loads(good)["identity"]["sha256"], "0" * 64),
         "too large": " " * (33 << 20),
