@@ -41,13 +41,16 @@ def run(args: argparse.Namespace) -> None:
     from dgtalker.people.assets import PersonAssets
     from dgtalker.people.person import sample_person
     from dgtalker.people.talking_videos import capture_views, read_performance, synthesize_performance
-    from dgtalker.video.landmarks import Landmarker, block_mediapipe_usage_reports
+    from dgtalker.video.landmarks import Landmarker, usage_reports_blocked
     from dgtalker.video.source import list_videos
     from dgtalker.video.true_views import views_path
 
-    block_mediapipe_usage_reports()
     clips = list_videos(args.clips)
-    with Landmarker(args.face_landmarker, max_faces=1) as landmarker, Progress("synthesize") as progress:
+    with (
+        usage_reports_blocked(),
+        Landmarker(args.face_landmarker, max_faces=1) as landmarker,
+        Progress("synthesize") as progress,
+    ):
         person = sample_person(np.random.default_rng(args.seed), PersonAssets(args.makehuman))
         names = tuple(person.assets.template.expression_names)
         for done, clip in enumerate(clips):

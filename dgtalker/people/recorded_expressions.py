@@ -54,11 +54,10 @@ def load_recorded_expressions(
 
 def _read(clips: list[Path], names: tuple[str, ...], progress, cancelled) -> Tensor:
     from dgtalker.people.talking_videos import read_performance
-    from dgtalker.video.landmarks import Landmarker, block_mediapipe_usage_reports
+    from dgtalker.video.landmarks import Landmarker, usage_reports_blocked
 
-    block_mediapipe_usage_reports()
     kept = []
-    with Landmarker(None, max_faces=1) as landmarker:
+    with usage_reports_blocked(), Landmarker(None, max_faces=1) as landmarker:
         for done, clip in enumerate(clips):
             if cancelled():
                 raise resumable.TrainingStopped("Stopped; the same command again continues.")

@@ -73,15 +73,11 @@ def read_films(
     paths = sorted(p for p in source.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES) if source.is_dir() else []
     if not paths:
         raise UserError(f"{source} is neither a data set nor a folder of films.")
-    from dgtalker.video.landmarks import FACE_LANDMARKER, Landmarker, block_mediapipe_usage_reports, find_model
+    from dgtalker.video.landmarks import FACE_LANDMARKER, Landmarker, find_model, usage_reports_blocked
 
     model = find_model(FACE_LANDMARKER, face_landmarker)
-    block_mediapipe_usage_reports()
-    landmarker = Landmarker(model, max_faces=1)
-    try:
+    with usage_reports_blocked(), Landmarker(model, max_faces=1) as landmarker:
         return [_read_film(p.stem, p.stem, p, _track_lips(p, landmarker), phones, aligned) for p in paths]
-    finally:
-        landmarker.close()
 
 
 def read_speech(

@@ -19,6 +19,7 @@ def launch(host: str | None = None, port: int | None = None, engine: Engine | No
     Raises UserError where Gradio is not installed.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    _reach_loopback_directly()  # Gradio asks its own server whether it runs
     from dgtalker.errors import UserError
     from dgtalker.studio.engine import Engine
 
@@ -45,3 +46,10 @@ def launch(host: str | None = None, port: int | None = None, engine: Engine | No
         show_error=True,
         **options,
     )
+
+
+def _reach_loopback_directly() -> None:
+    """Take this machine's own addresses out of the environment's proxies: no proxy reaches them."""
+    for variable in ("no_proxy", "NO_PROXY"):
+        hosts = [host for host in os.environ.get(variable, "").split(",") if host]
+        os.environ[variable] = ",".join(dict.fromkeys([*hosts, "localhost", "127.0.0.1", "::1"]))

@@ -7,6 +7,8 @@ switch. Reading faces needs no network, so `block_mediapipe_usage_reports` route
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ _URLS = {
     FACE_LANDMARKER: f"{_URL}/face_landmarker/face_landmarker/float16/1/face_landmarker.task",
     SEGMENTER: f"{_URL}/image_segmenter/selfie_segmenter/float16/latest/selfie_segmenter.tflite",
 }
+_CLOSED_PORT = dict.fromkeys(("https_proxy", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,22 @@ def find_model(name: str, given: str | Path | None = None) -> Path:
 
 def block_mediapipe_usage_reports() -> None:
     """Route HTTPS of this process to a closed local port. For worker processes that do nothing but MediaPipe."""
-    for variable in ("https_proxy", "HTTPS_PROXY", "ALL_PROXY"):
-        os.environ[variable] = "http://127.0.0.1:9"
+    os.environ.update(_CLOSED_PORT)
+
+
+@contextmanager
+def usage_reports_blocked() -> Iterator[None]:
+    """As `block_mediapipe_usage_reports`, but the process gets its proxies back at the end."""
+    before = {variable: os.environ.get(variable) for variable in _CLOSED_PORT}
+    block_mediapipe_usage_reports()
+    try:
+        yield
+    finally:
+        for variable, value in before.items():
+            if value is None:
+                os.environ.pop(variable, None)
+            else:
+                os.environ[variable] = value
 
 
 def import_mediapipe():

@@ -71,6 +71,7 @@ def app(checkpoints, tmp_path_factory):
         "DGTALKER_MAX_AUDIO_SECONDS": str(LONGEST_AUDIO),
         "GRADIO_TEMP_DIR": str(tmp_path_factory.mktemp("gradio")),
         "GRADIO_ANALYTICS_ENABLED": "False",
+        "http_proxy": "http://127.0.0.1:9",  # a proxy that does not reach this machine must not keep the app from it
     }
     with open(log_path, "w") as log:
         process = subprocess.Popen(

@@ -1,6 +1,8 @@
+import os
+
 import numpy as np
 
-from dgtalker.video.landmarks import LANDMARKS, SCORE_NAMES, Face, FaceFollower
+from dgtalker.video.landmarks import LANDMARKS, SCORE_NAMES, Face, FaceFollower, usage_reports_blocked
 
 
 class FakeLandmarker:
@@ -64,3 +66,11 @@ def test_a_larger_face_is_followed_instead():
     for _ in range(FaceFollower.SEARCH_EVERY):
         faces = follower.detect(_picture((1, 20, 20, 60), (2, 150, 250, 120)))
     assert [face.size for face in faces] == [120, 60]
+
+
+def test_proxies_come_back_after_usage_reports_were_blocked(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
+    monkeypatch.delenv("ALL_PROXY", raising=False)
+    with usage_reports_blocked():
+        assert os.environ["HTTPS_PROXY"] == os.environ["ALL_PROXY"] == "http://127.0.0.1:9"
+    assert os.environ["HTTPS_PROXY"] == "http://proxy:3128" and "ALL_PROXY" not in os.environ
