@@ -159,6 +159,20 @@ class Navigation(nn.Module):
         self.unit.fill_(1.0)
 
     @torch.no_grad()
+    def transform_lips(self, matrix: Tensor) -> None:
+        """Change what the sound does: a_lip' = matrix a_lip, with an invertible matrix [n_lip, n_lip].
+
+        Unlike a rotation of the axes it changes the latents. Units and limits are the caller's to set (set_units).
+        """
+        unit = self.unit[self.config.n_exp :]
+        matrix = unit[:, None] * matrix / unit  # of what is emitted
+        weight, bias = self.lip_encoder.audio.head.parameters()
+        weight.copy_((matrix @ weight[..., 0])[..., None])
+        bias.copy_(matrix @ bias)
+        attention = self.lip_encoder.audio.attention.weight  # [8, n_lip, 5]: it weighs neighbours as before
+        attention.copy_(torch.einsum("wkt,kj->wjt", attention, torch.linalg.inv(matrix)))
+
+    @torch.no_grad()
     def permute_coefficients(self, order: Tensor, signs: Tensor) -> None:
         """Reorder coefficients and flip their signs: a'[k] = signs[k] a[order[k]]; the latents stay the same.
 

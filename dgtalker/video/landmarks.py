@@ -7,7 +7,7 @@ switch. Reading faces needs no network, so `block_mediapipe_usage_reports` route
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,7 +92,7 @@ def block_mediapipe_usage_reports() -> None:
 
 
 @contextmanager
-def usage_reports_blocked() -> Iterator[None]:
+def usage_reports_blocked() -> Generator[None]:
     """As `block_mediapipe_usage_reports`, but the process gets its proxies back at the end."""
     before = {variable: os.environ.get(variable) for variable in _CLOSED_PORT}
     block_mediapipe_usage_reports()

@@ -153,6 +153,17 @@ def test_axes_and_units_change_nothing_but_the_coordinates():
     torch.testing.assert_close(navigation.lips(features), old_lip @ r_lip / std[2:], atol=1e-4, rtol=1e-4)
 
 
+def test_lips_are_transformed_and_their_smoothing_is_not():
+    navigation, features = random_navigation(), torch.randn(1, 40, 6)
+    with torch.no_grad():
+        navigation.lip_encoder.audio.attention.weight.normal_(std=0.3)
+        navigation.unit.copy_(torch.tensor([1.0, 1.0, 2.0, 0.5, 1.0]))
+    before = navigation.lips(features)
+    matrix = torch.eye(3) + 0.3 * torch.randn(3, 3)
+    navigation.transform_lips(matrix)
+    torch.testing.assert_close(navigation.lips(features), before @ matrix.T, atol=1e-4, rtol=1e-4)
+
+
 def test_reconstruction_sees_only_the_mask():
     image, target, mask = torch.rand(8, 8, 3), torch.rand(8, 8, 3), torch.zeros(8, 8, 1)
     mask[:4] = 1

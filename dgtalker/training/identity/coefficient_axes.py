@@ -71,7 +71,11 @@ def align_axes(
             for rotation, positive in zip(rotations, (raised, opened), strict=True)
         )
     )
-    coefficients = torch.cat(training_coefficients(navigation, frames), dim=-1)
+    set_training_units(navigation, torch.cat(training_coefficients(navigation, frames), dim=-1))
+
+
+def set_training_units(navigation: Navigation, coefficients: Tensor) -> None:
+    """One training standard deviation becomes the unit of coefficients, those of all training frames [T, K]."""
     std = coefficients.std(dim=0).clamp_min(1e-3)
     extremes = [coefficients.amin(dim=0).clamp(max=0), coefficients.amax(dim=0).clamp(min=0)]
     limits = torch.stack(extremes, dim=-1) / std[:, None]

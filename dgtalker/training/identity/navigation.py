@@ -9,6 +9,7 @@
    training standard deviation; coefficients that hardly show are dropped.
 6. Leakage removal (leakage_removal.py): what a direction still does to the other region's picture.
 7. The anchor is refined on all frames (anchor.py).
+8. Articulation: the mouth opens as far as in the video (articulation.py).
 
 From step 5 on each stream moves the splats of its own region only (regional_head.py).
 """
@@ -26,6 +27,7 @@ from dgtalker.navigation.model import Navigation, NavigationConfig
 from dgtalker.navigation.speech_backbone import SpeechBackbone
 from dgtalker.navigation.warm_start import Response, initial_directions, principal_directions, projection_matrices
 from dgtalker.training.identity.anchor import refine_anchor
+from dgtalker.training.identity.articulation import calibrate_articulation
 from dgtalker.training.identity.coefficient_axes import (
     align_axes,
     drop_faint_coefficients,
@@ -120,7 +122,7 @@ def finish_navigation(
     config: NavigationTrainingConfig,
     stage: Stage,
 ) -> Navigation:
-    """Steps 6 and 7 in place, each unless its config is None; returns `navigation`."""
+    """Steps 6 to 8 in place, each unless its config is None; returns `navigation`."""
     coefficients = training_coefficients(navigation, frames)
     if config.leakage_removal is not None:
         stage.log_values(
@@ -131,6 +133,9 @@ def finish_navigation(
     if config.anchor is not None:
         error = refine_anchor(navigation, generator, coefficients, frames, stage.render, config.anchor, config.regional)
         stage.log_values(anchor_error=error)
+    if config.articulation is not None:
+        figures = calibrate_articulation(navigation, generator, frames, config.articulation, config.regional)
+        stage.log_values(**{f"articulation_{name}": round(value, 3) for name, value in figures.items()})
     return navigation
 
 
