@@ -33,6 +33,7 @@ class CreateConfig:
     navigation: NavigationTrainingConfig = field(default_factory=NavigationTrainingConfig)
     baking: BakingConfig = field(default_factory=BakingConfig)
     face_controls: FaceControlsBakingConfig | None = field(default_factory=FaceControlsBakingConfig)  # None: none
+    preview_steps: int | None = 60  # steps of tuning before a preview is made; None: no preview
     seed: int = 0
 
     @staticmethod

@@ -50,6 +50,7 @@ from dgtalker.training.identity.model_card import IdentityDetails, render_previe
 from dgtalker.training.identity.navigation import finish_navigation, train_navigation
 from dgtalker.training.identity.navigation_batches import silent_features
 from dgtalker.training.identity.navigation_config import NavigationTrainingConfig
+from dgtalker.training.identity.preview import make_preview
 from dgtalker.training.identity.regional_head import RegionalHead
 from dgtalker.training.identity.response import measure_splat_response
 from dgtalker.training.identity.tuning import pivot_visibility, tune_generator
@@ -59,6 +60,7 @@ from dgtalker.video.dataset import Dataset
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+PREVIEW = "preview"  # folder in WORK: an identity that speaks before tuning is over
 MIN_FRAMES = 50  # two seconds: less cannot show how someone speaks
 
 
@@ -159,7 +161,11 @@ class _CreationRun:
         )
 
         def tuning(stage: Stage) -> dict[str, Tensor]:
-            tune_generator(generator, pivots, self.frames, config.tuning, stage, config.inversion)
+            def preview() -> None:
+                self.write_preview(generator, pivots, details, replace(stage, name="preview"))
+
+            early = None if config.preview_steps is None else (config.preview_steps, preview)
+            tune_generator(generator, pivots, self.frames, config.tuning, stage, config.inversion, early)
             return {
                 **add_prefix("generator", generator.state_dict()),
                 **add_prefix("pivots", pivots.state_dict()),
@@ -210,13 +216,27 @@ class _CreationRun:
             if config.face_controls is not None:
                 kept_apart = RegionalHead(head, navigation, regional=True)
                 controls = bake_face_controls(kept_apart, baked, config.face_controls, stage.substage(0.8, 1.0))
-            self.write_identity(baked, controls, navigation, figures, details, coefficients.cpu().numpy())
+            self.write_identity(self.out, baked, controls, navigation, figures, details, coefficients.cpu().numpy())
             return {}
 
         self.load_or_compute("baking", (0.93, 1.0), config.baking, baking, keep=False)
         identity = Identity.from_pretrained(self.out)
         self.common.progress(1.0, 1.0, f"{identity.name} is ready in {self.out}")
         return identity
+
+    def write_preview(self, generator: Generator, pivots: Pivots, details: IdentityDetails, stage: Stage) -> None:
+        """Write WORK/preview, an identity that speaks and says that it is a preview."""
+        silence = silent_features(self.dataset.feature_kind)
+        config, start = self.config, time.monotonic()
+        head, navigation, figures, coefficients = make_preview(
+            generator, pivots, self.frames, silence, config.navigation, config.baking, self.backbone, stage
+        )
+        name = details.name or self.out.name
+        marked = replace(details, name=f"{name}-preview", title=f"{details.title or name} (preview)", preview=True)
+        self.write_identity(self.work / PREVIEW, head, None, navigation, figures, marked, coefficients.cpu().numpy())
+        self.seconds["preview"] = round(time.monotonic() - start, 1)
+        stage.log_values(seconds=self.seconds["preview"], **figures)
+        stage.report(1.0, f"a first head speaks in {self.work / PREVIEW}")
 
     def load_or_compute(
         self,
@@ -249,6 +269,7 @@ class _CreationRun:
 
     def write_identity(
         self,
+        folder: Path,
         head: BakedHead,
         controls: FaceControls | None,
         navigation: Navigation,
@@ -256,7 +277,7 @@ class _CreationRun:
         details: IdentityDetails,
         coefficients: np.ndarray,
     ) -> None:
-        """Write the identity folder: configuration, weights, preview, model card, description of the coefficients.
+        """Write an identity folder: configuration, weights, preview, model card, description of the coefficients.
 
         coefficients [T, K] are those of the training frames.
         """
@@ -268,6 +289,7 @@ class _CreationRun:
             "source": details.source,
             "attribution": "\n\n".join(filter(None, [details.attribution, self.backbone_credit])),
             "license": details.license,
+            **({"preview": True} if details.preview else {}),
             "training": {
                 "clips": len(self.dataset),
                 "frames": self.dataset.frames,
@@ -279,7 +301,7 @@ class _CreationRun:
         identity = Identity(name, navigation.cpu(), head.cpu(), config, None if controls is None else controls.cpu())
         strip = describe_coefficients(identity, coefficients)
         identity.save_pretrained(
-            self.out, render_preview(identity, self.common.render), write_model_card(identity), strip
+            folder, render_preview(identity, self.common.render), write_model_card(identity), strip
         )
 
 

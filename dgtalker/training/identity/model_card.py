@@ -15,6 +15,7 @@ from dgtalker.report.cards.coefficients import replace_coefficients_section
 from dgtalker.training.stage import default_render
 
 PREVIEW_SIZE = 384
+PREVIEW_NOTE = "A preview, made before training was over: the finished head looks and speaks better."
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class IdentityDetails:
     source: str = "a video supplied by the user"  # what the identity was trained on
     attribution: str = ""  # licence and credit of that material
     license: str = ""  # of the weights, by its Hugging Face name, such as cc-by-4.0
+
+    preview: bool = False  # made before training was over
 
     def __post_init__(self):
         if not re.fullmatch(r"[a-z0-9.-]*", self.license):
@@ -75,6 +78,7 @@ def write_model_card(identity: Identity) -> str:
         "",
         "A personalised Gaussian head for DGTalker: anchor, orthogonal blendshapes, encoders and a baked head.",
         "",
+        *([PREVIEW_NOTE, ""] if config.get("preview") else []),
         f"* Trained on {config['source']}: {training['frames']} frames in {training['clips']} clips, 25 a second.",
         f"* {identity.n_exp} expression and {identity.n_lip} lip coefficients; 1 is one training standard deviation, "
         "0 the canonical expression.",

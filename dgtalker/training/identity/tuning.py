@@ -12,6 +12,7 @@ splats that the pivots do not show, or only at a grazing angle, are regularised 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -76,8 +77,12 @@ def tune_generator(
     config: TuningConfig,
     stage: Stage,
     losses: InversionConfig,
+    early: tuple[int, Callable[[], None]] | None = None,
 ) -> Generator:
-    """Fine-tune generator and pivots in place; returns the personalised generator, frozen."""
+    """Fine-tune generator and pivots in place; returns the personalised generator, frozen.
+
+    early: a number of steps, and what is called once after them; it may look at both.
+    """
     old = copy.deepcopy(generator).requires_grad_(False)
     groups = _parameter_groups(generator, config)
     pivots.requires_grad_(True)
@@ -101,11 +106,17 @@ def tune_generator(
             parts["loss"] = parts["loss"] + config.smoothness * locality.motion_roughness(generator)
         return parts
 
-    def centre_poses() -> None:
+    done = 0
+
+    def after_step() -> None:
+        nonlocal done
         with torch.no_grad():
             pivots.pose.sub_(pivots.pose.mean(dim=0))
+        done += 1
+        if early is not None and done == early[0]:
+            early[1]()
 
-    stage.optimise(groups, step, config.minutes, config.max_steps, centre_poses)
+    stage.optimise(groups, step, config.minutes, config.max_steps, after_step)
     pivots.requires_grad_(False)
     if config.locality:
         seen = pivot_visibility(generator, pivots, frames, config, stage)

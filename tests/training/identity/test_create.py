@@ -10,6 +10,8 @@ import torch
 from fakes.identity_data import tiny_generator, write_backbone, write_fake_dataset
 
 from dgtalker.errors import UserError
+from dgtalker.files import file_sha256
+from dgtalker.identity import Identity
 from dgtalker.navigation.speech_backbone import load_backbone
 from dgtalker.resumable import TrainingStopped
 from dgtalker.training.identity.anchor import AnchorConfig
@@ -42,6 +44,7 @@ QUICK = CreateConfig(
         anchor=AnchorConfig(steps=10),
     ),
     baking=BakingConfig(samples=80, ranks=RANKS, held_out=6, min_opacity=0.0),
+    preview_steps=5,
 )
 
 
@@ -74,6 +77,24 @@ def test_identity_folder_is_complete_and_small(created):
     assert card.startswith("---\nlicense: cc0-1.0\nlibrary_name: dgtalker\n") and "CC0, nobody" in card
     config = json.loads((out / "config.json").read_text())
     assert len(config["parents"]["prior"]) == 64 and config["training"]["frames"] == 90
+
+
+def test_a_preview_speaks_before_tuning_is_over(created):
+    identity, out, messages = created
+    told = [m for _, _, m in messages]
+    ready = next(k for k, m in enumerate(told) if m.startswith("preview: a first head speaks in"))
+    assert any(m.startswith("tuning: step") for m in told[ready:])
+    preview = Identity.from_pretrained(out.with_name("someone.work") / "preview")
+    assert (preview.title, preview.config["preview"]) == ("Some One (preview)", True)
+    assert "preview" not in identity.config and "A preview, made" in (preview.folder / "README.md").read_text()
+    loud, quiet = (preview.encode(np.full((40, 80), level, np.float32))[1] for level in (0.0, 2.0))
+    assert np.abs(loud - quiet).max() > 0.1
+
+
+def test_the_preview_changes_nothing(created, inputs, tmp_path):
+    prior, data = inputs
+    create_identity(data, tmp_path / "someone", prior, config=replace(QUICK, preview_steps=None))
+    assert file_sha256(tmp_path / "someone" / "model.safetensors") == file_sha256(created[1] / "model.safetensors")
 
 
 def test_it_has_face_controls_with_their_leakage(created):
