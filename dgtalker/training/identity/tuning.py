@@ -24,7 +24,7 @@ from dgtalker.head.generator import Generator
 from dgtalker.head.splats import measure_visibility
 from dgtalker.training.identity.frames import DatasetFrames
 from dgtalker.training.identity.inversion import InversionConfig, Pivots, photometric_loss
-from dgtalker.training.identity.unseen_regions import regularise_grazing_colors, restore_unseen
+from dgtalker.training.identity.unseen_regions import mirror_colors, regularise_grazing_colors, restore_unseen
 from dgtalker.training.stage import ShuffledIndices, Stage
 from dgtalker.training.texel_neighbours import find_texel_neighbours
 
@@ -123,7 +123,8 @@ def tune_generator(
         smaller = replace(config, visible=config.visible * min(1.0, FAST_SPLATS / len(seen)))
         frontal = pivot_visibility(generator, pivots, frames, smaller, stage, FRONTAL)
         restore_unseen(generator, old, pivots.w_can.detach(), seen)
-        regularise_grazing_colors(generator, pivots.w_can.detach(), frontal)
+        known = mirror_colors(generator, pivots.w_can.detach(), frontal)
+        regularise_grazing_colors(generator, pivots.w_can.detach(), known)
     return generator.requires_grad_(False).eval()
 
 

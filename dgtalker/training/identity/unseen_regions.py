@@ -1,4 +1,8 @@
-"""Regularisation at the end of tuning: unseen splats return to the prior, colours seen edge-on become usual ones."""
+"""Regularisation at the end of tuning, for the sides that a video hardly shows.
+
+Unseen splats return to the prior in the person's colours; what one side shows is mirrored to the other; colours seen
+edge-on, or mixed with the background where the neck fades out, become usual ones.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,10 @@ COLOR_REACH = 0.35  # decimetres, standard deviation of the weights by which col
 MIN_SEEN = 20  # well-seen splats that a kind needs to give the others its colour
 MAX_HUE, MAX_LIGHTNESS = 0.4, 0.8  # allowed difference from the colours nearby, in their standard deviations
 FRONT = (0.5, 0.7)  # share of well-seen splats around one from which it begins to count, and counts, as frontal
+MIRROR_REACH = 0.06  # decimetres between a splat and the mirror image of its partner
+MIRROR_SMOOTHING = 600  # a share of 1 / 600 of the splats is a neighbourhood: over it is averaged how well they show
+LIGHT_REACH = 0.5  # decimetres, standard deviation of the weights by which the sides' difference in light is averaged
+HEM = 0.1, 0.35  # decimetres above the cut of the neck below which colours count as unseen, above which as they are
 MIN_STD = 0.01  # lower bound of the colours' standard deviation
 
 
@@ -53,6 +61,53 @@ def restore_unseen(generator: Generator, old: Generator, w_can: Tensor, seen: Te
     target = torch.where(real, torch.full_like(opacity, 3.0), torch.full_like(opacity, -6.0))
     change = (1 - kept) * (target - after["logit_opacities"][0])
     generator.logit_opacity_mean.add_(torch.where(hair, change, torch.zeros_like(change)))
+
+
+@torch.no_grad()
+def mirror_colors(generator: Generator, w_can: Tensor, frontal: Tensor) -> Tensor:
+    """Skin and hair that no picture shows frontally take the colours of the other side, where that one is shown.
+
+    Heads are nearly symmetric: a sideburn or a beard on one side tells more about the other than the mean of what is
+    nearby. Light is not: the difference between the sides is added, averaged over pairs that are both shown. Hair takes
+    the other side's opacity too. frontal [N] says how frontally each splat is shown; returned is the same with what is
+    known by now.
+    """
+    after = generator.attributes(w_can[None])
+    colors, opacity = after["colors"][0], after["logit_opacities"][0]
+    places = generator.surface.positions(generator.vertices(w_can[None]))[0]
+    kept = (KEEP_GAIN * frontal).clamp(0, 1) * _above_hem(generator, places)
+    hair = torch.zeros_like(frontal, dtype=torch.bool).index_fill(0, generator.hair_texels, True)
+    skin = generator.texel_part == list(generator.template.part_names).index("skin")
+    flip = places.new_tensor([-1.0, 1.0, 1.0])
+    for kind in (skin, hair):
+        mine = kind.nonzero()[:, 0]
+        tree, points = KDTree(places[mine].cpu().numpy()), places[mine].cpu().numpy()
+        distance, nearest = tree.query(points * flip.cpu().numpy())
+        around = torch.from_numpy(tree.query(points, max(8, len(mine) // MIRROR_SMOOTHING))[1]).to(mine.device)
+        shown = kept[mine][around].mean(dim=1)  # where sides meet, neighbours go together
+        nearest = torch.from_numpy(nearest).to(mine.device)
+        partner, own, other = mine[nearest], shown, shown[nearest]
+        both = ((own > 0.9) & (other > 0.9)).nonzero()[:, 0]
+        if len(both) < MIN_SEEN:
+            continue
+        near = torch.from_numpy(distance < MIRROR_REACH).to(own)
+        share = ((other - own) / 0.5).clamp(0, 1) * near
+        difference = torch.zeros_like(colors).index_copy(0, mine, colors[mine] - colors[partner])
+        weight, known = _neighbour_weights(places, mine, mine[both], LIGHT_REACH)
+        light = weight @ difference[known]
+        generator.color_mean[mine] += share[:, None] * (colors[partner] + light - colors[mine])
+        if kind is hair:
+            generator.logit_opacity_mean[mine] += share * (opacity[partner] - opacity[mine])
+        kept[mine] = torch.maximum(kept[mine], share)
+    return kept / KEEP_GAIN
+
+
+def _above_hem(generator: Generator, places: Tensor) -> Tensor:
+    """[N] 0 near the cut of the neck, where the head fades into the background, rising to 1; places [N, 3]."""
+    *normal, offset = generator.template.neck_plane
+    normal = places.new_tensor(normal)
+    distance = (places @ normal + offset) / normal.norm()
+    return ((distance - HEM[0]) / (HEM[1] - HEM[0])).clamp(0, 1)
 
 
 def find_floaters(means: Tensor, solid: Tensor, reach: float = 0.15, fewest: int = 12) -> Tensor:
@@ -121,11 +176,11 @@ def _lightness_and_hue(colors: Tensor) -> tuple[Tensor, Tensor]:
     return light, colors - light
 
 
-def _neighbour_weights(means: Tensor, mine: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+def _neighbour_weights(means: Tensor, mine: Tensor, known: Tensor, reach: float = COLOR_REACH) -> tuple[Tensor, Tensor]:
     """Weights [M, L] of L <= 2000 of the splats `known` for splats `mine` [M], and the indices of those L.
 
     Weights fall with distance; far from all of them they are equal.
     """
     known = known[torch.linspace(0, len(known) - 1, min(2000, len(known))).long()]
-    weight = (-torch.cdist(means[mine], means[known]).square() / (2 * COLOR_REACH**2)).exp() + 1e-4
+    weight = (-torch.cdist(means[mine], means[known]).square() / (2 * reach**2)).exp() + 1e-4
     return weight / weight.sum(dim=1, keepdim=True), known

@@ -3,7 +3,7 @@
 import torch
 from fakes.identity_data import tiny_generator
 
-from dgtalker.training.identity.unseen_regions import find_floaters, regularise_grazing_colors
+from dgtalker.training.identity.unseen_regions import find_floaters, mirror_colors, regularise_grazing_colors
 
 
 def test_a_chain_of_floating_hair_is_found():
@@ -43,3 +43,25 @@ def test_colours_seen_edge_on_are_regularised_and_the_rest_stays():
     assert away.mean() > 0.8
     others = skin[side[skin]][1::6]
     assert change[others].mean() < 0.1 * change[changed].mean()
+
+
+def test_what_one_side_shows_is_mirrored_under_the_other_sides_light():
+    generator = tiny_generator()
+    skin = (generator.texel_part == generator.template.part_names.index("skin")).nonzero()[:, 0]
+    place = generator.surface.positions(generator.rest_vertices[None])[0]
+    usual, beard, shade = torch.tensor([0.8, 0.6, 0.5]), torch.tensor([0.2, 0.15, 0.1]), torch.tensor(0.1)
+    low = place[:, 1] < place[skin, 1].median()
+    with torch.no_grad():
+        generator.color_basis.zero_()
+        generator.color_mean[:] = usual - shade * (place[:, :1] > 0)  # light from the left
+        generator.color_mean[low & (place[:, 0] < 0)] = beard
+        generator.color_mean[low & (place[:, 0] > 0) & (place[:, 0] < 0.4)] = beard - shade
+    frontal = (place[:, 0] < 0.4).float()  # the right side of the head is not shown
+    before = generator.color_mean.clone()
+    known = mirror_colors(generator, generator.w_mean, frontal)
+    shown = skin[(place[skin, 0] < 0.0) & (known[skin] > 0)]
+    torch.testing.assert_close(generator.color_mean[shown], before[shown], atol=0.02, rtol=0)
+    deep = skin[(place[skin, 0] > 0.65) & low[skin] & (known[skin] > 0.6) & (place[skin, 1] > -0.9)]
+    assert len(deep) >= 5
+    after = generator.color_mean[deep].detach()
+    assert (after - (beard - shade)).abs().mean() < 0.05 < (before[deep] - (beard - shade)).abs().mean()
