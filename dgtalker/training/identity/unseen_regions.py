@@ -87,14 +87,17 @@ def mirror_colors(generator: Generator, w_can: Tensor, frontal: Tensor) -> Tenso
         shown = kept[mine][around].mean(dim=1)  # where sides meet, neighbours go together
         nearest = torch.from_numpy(nearest).to(mine.device)
         partner, own, other = mine[nearest], shown, shown[nearest]
-        both = ((own > 0.9) & (other > 0.9)).nonzero()[:, 0]
-        if len(both) < MIN_SEEN:
-            continue
+        both = (own > 0.9) & (other > 0.9)
         near = torch.from_numpy(distance < MIRROR_REACH).to(own)
         share = ((other - own) / 0.5).clamp(0, 1) * near
         difference = torch.zeros_like(colors).index_copy(0, mine, colors[mine] - colors[partner])
-        weight, known = _neighbour_weights(places, mine, mine[both], LIGHT_REACH)
-        light = weight @ difference[known]
+        light = torch.zeros_like(colors[mine])
+        for side in (places[mine, 0] > 0, places[mine, 0] <= 0):
+            if not len(pairs := mine[both & side]):
+                share = share * ~side
+                continue
+            weight, known = _neighbour_weights(places, mine[side], pairs, LIGHT_REACH)
+            light[side] = weight @ difference[known]
         generator.color_mean[mine] += share[:, None] * (colors[partner] + light - colors[mine])
         if kind is hair:
             generator.logit_opacity_mean[mine] += share * (opacity[partner] - opacity[mine])
