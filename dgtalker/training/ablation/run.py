@@ -111,7 +111,7 @@ def ablate(
     dataset, test = Dataset.open(dataset_dir), Dataset.open(test_dir)
     prior_folder = find_checkpoint(config.prior or default_prior(), kind="prior")
     backbone_folder = find_backbone(config.backbone, dataset.feature_kind)
-    frames = DatasetFrames(dataset, choose_device(config.preset))
+    frames = DatasetFrames(dataset, choose_device(config.preset)).reduced()
     head = TunedHead.load(Path(config.work), prior_folder, frames)
     for variant in chosen:
         counts = variant.config.n_exp, variant.config.n_lip

@@ -40,8 +40,9 @@ class CreateConfig:
     def preset(name: str) -> CreateConfig:
         """Settings by name.
 
-        "cpu" takes half an hour on two cores, "gpu" has more frames and steps, for a CUDA device, and "test" a few
-        steps of every stage, to try whether a data set goes through. Raises UserError for another name.
+        "cpu" takes 20 to 30 minutes on two cores, "gpu" has more frames and steps, for a CUDA device, and "test" a few
+        steps of every stage, to try whether a data set goes through. Steps decide how long a stage goes on; minutes
+        only end it on a machine that is many times slower. Raises UserError for another name.
         """
         cpu = CreateConfig()
         presets = {
@@ -50,7 +51,9 @@ class CreateConfig:
                 inversion=replace(cpu.inversion, frames=200, batch=8, max_steps=1500, minutes=30),
                 tuning=replace(cpu.tuning, batch=8, max_steps=4000, minutes=60),
                 all_frames=replace(cpu.all_frames, batch=8, max_steps=3000, minutes=30),
-                navigation=replace(cpu.navigation, image_steps=20000, image_minutes=60, warm_minutes=10),
+                navigation=replace(
+                    cpu.navigation, warm_steps=6000, warm_minutes=10, image_steps=20000, image_minutes=60
+                ),
                 baking=replace(cpu.baking, samples=2500, batch=16),
             ),
             "test": CreateConfig(

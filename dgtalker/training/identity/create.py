@@ -146,7 +146,8 @@ class _CreationRun:
         )  # fmt: skip
         # What a stage's result depends on: everything before it. Grows from stage to stage.
         self.history = [json.dumps(asdict(dataset.info), sort_keys=True), self.prior_hash, str(config.seed)]
-        self.frames = DatasetFrames(dataset, device)
+        self.full_frames = DatasetFrames(dataset, device)  # for tuning, which learns the texture
+        self.frames = self.full_frames.reduced()
         self.seconds: dict[str, float] = {}
 
     def run_all_stages(self, details: IdentityDetails) -> Identity:
@@ -165,11 +166,11 @@ class _CreationRun:
                 self.write_preview(generator, pivots, details, replace(stage, name="preview"))
 
             early = None if config.preview_steps is None else (config.preview_steps, preview)
-            tune_generator(generator, pivots, self.frames, config.tuning, stage, config.inversion, early)
+            tune_generator(generator, pivots, self.full_frames, config.tuning, stage, config.inversion, early)
             return {
                 **add_prefix("generator", generator.state_dict()),
                 **add_prefix("pivots", pivots.state_dict()),
-                "seen": pivot_visibility(generator, pivots, self.frames, config.tuning, stage),
+                "seen": pivot_visibility(generator, pivots, self.full_frames, config.tuning, stage),
             }
 
         tuned = self.load_or_compute("tuning", (0.15, 0.45), config.tuning, tuning)

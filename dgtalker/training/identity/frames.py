@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ MOUTH_CORNERS, INNER_LIPS = (61, 291), (13, 14)
 EYES = ((33, 133), (362, 263))
 FACE_ENDS = (10, 152)
 EMPHASIS = 3.0  # extra weight at the centre of lips and eyes in whole-picture losses
+REDUCED_SIZE = 256  # pixels that suffice for latents and motion
 UNSURE_WEIGHT = 0.1  # of an error where the matte is a guess; not 0, so that nothing grows there unseen
 
 
@@ -30,7 +32,12 @@ class TargetPictures:
 
 
 class DatasetFrames:
-    """Frames 0..T-1 of all clips, in order."""
+    """Frames 0..T-1 of all clips, in order.
+
+    Attributes:
+        size: side of the pictures that are read, in pixels; `landmarks` and `intrinsics` are those of such pictures.
+        reduction: pixels of the data set's pictures, along a side, that make one of these.
+    """
 
     def __init__(self, dataset: Dataset, device: str | torch.device = "cpu"):
         self.dataset, self.device = dataset, torch.device(device)
@@ -43,6 +50,16 @@ class DatasetFrames:
             for key in ("expression", "scores", "blink", "landmarks", "world_to_camera", "intrinsics")
         )
         self.features = [clip.features.float() for clip in self.clips]  # each [2F, D]
+        self.size, self.reduction = dataset.size, 1
+
+    def reduced(self, size: int = REDUCED_SIZE) -> DatasetFrames:
+        """The same frames with pictures halved while they are at least twice `size`: cheaper, without fine texture."""
+        smaller = copy.copy(self)
+        while smaller.size >= 2 * size and smaller.size % 2 == 0:
+            smaller.size, smaller.reduction = smaller.size // 2, 2 * smaller.reduction
+        scale = torch.tensor([[smaller.size / self.size], [smaller.size / self.size], [1.0]])
+        smaller.intrinsics, smaller.landmarks = self.intrinsics * scale, self.landmarks * scale[:2, 0]
+        return smaller
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -54,14 +71,16 @@ class DatasetFrames:
 
     def cameras(self, index: list[int] | Tensor) -> Camera:
         """Tracked cameras of frames, as a batch."""
-        size = self.dataset.size
-        return Camera(self.world_to_camera[index], self.intrinsics[index], size, size).to(self.device)
+        return Camera(self.world_to_camera[index], self.intrinsics[index], self.size, self.size).to(self.device)
 
     def read_images(self, key: str, index: list[int]) -> Tensor:
         """Images of frames, [B, H, W, C] in [0, 1]; key names a uint8 tensor of the clips."""
         rows = torch.stack([getattr(clip, key)[number] for clip, number in map(self.locate, index)])
         rows = rows.to(self.device).float() / 255
-        return rows if rows.ndim == 4 else rows[..., None]
+        rows = rows if rows.ndim == 4 else rows[..., None]
+        if self.reduction > 1:
+            rows = torch.nn.functional.avg_pool2d(rows.permute(0, 3, 1, 2), self.reduction).permute(0, 2, 3, 1)
+        return rows
 
     def read_targets(self, index: list[int]) -> TargetPictures:
         """Ground truth for the whole-picture losses."""
@@ -74,7 +93,7 @@ class DatasetFrames:
 
     def emphasis_weights(self, index: list[int]) -> Tensor:
         """[B, H, W, 1] weights: 1, and up to 1 + EMPHASIS around lips and eyes, where viewers look."""
-        size = self.dataset.size
+        size = self.size
         grid = torch.arange(size) + 0.5
         landmarks = self.landmarks[index]  # [B, 478, 2]
         weight = torch.zeros(len(index), size, size)

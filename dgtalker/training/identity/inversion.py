@@ -29,8 +29,8 @@ class InversionConfig:
     """Inversion of a tracked clip."""
 
     frames: int = 128  # pivots, chosen to cover pose, mouth and blink
-    minutes: float = 3.0  # budget of the pivots
-    max_steps: int = 4000
+    max_steps: int = 220
+    minutes: float = 6.0  # at most, whatever is left of the steps
     batch: int = 2  # frames per step
     rate: float = 0.03  # learning rate of latents, in standard deviations
     rate_pose: float = 3e-4  # learning rate of camera refinements, radians and decimetres
@@ -46,8 +46,8 @@ class AllFramesConfig:
     """A latent for every frame, as a linear function of what tracking says about it."""
 
     rank: int = 40  # dimensions of the deviations
-    minutes: float = 3.0
-    max_steps: int = 4000
+    max_steps: int = 220
+    minutes: float = 5.0  # at most
     batch: int = 2
     rate: float = 2e-3
     ridge: float = 0.03  # of the initial map, relative to the features' variance

@@ -23,10 +23,10 @@ class NavigationTrainingConfig:
     start: str = "separated"  # directions by region, or "principal": of the whole face (always without masks)
     w_plus: bool = False  # directions in W+, one style per size of the convolutions (head/w_plus.py)
     cross_view: CrossViewConfig = field(default_factory=CrossViewConfig)
-    warm_minutes: float = 3.0
-    warm_steps: int = 6000
-    image_minutes: float = 10.0
-    image_steps: int = 8000
+    warm_steps: int = 1000
+    warm_minutes: float = 5.0  # at most, whatever is left of the steps
+    image_steps: int = 800
+    image_minutes: float = 14.0  # at most
     clips: int = 8  # runs of frames per step, linear objective
     run: int = 64  # frames of a run
     context: int = 16  # frames of sound on each side of a picture
