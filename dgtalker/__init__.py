@@ -2,7 +2,7 @@
 
     import dgtalker as dg
 
-    head = dg.load("grid-s1")
+    head = dg.load("actor2")
     head.render("speech.wav", "talking.mp4")
 
 The names below are the public ones; `dgtalker.api` explains them. They are imported when they are first used: `import

@@ -1,6 +1,6 @@
 """The Python API, `import dgtalker as dg`: a talking head in three lines.
 
-    head = dg.load("grid-s1")
+    head = dg.load("actor2")
     performance = head.listen("speech.wav").edit(lip2=1.5, start=1.0, end=2.0)
     head.render(performance, "talking.mp4", size=512, camera="spiral")
 
@@ -45,7 +45,7 @@ __all__ = [
 def heads() -> list[str]:
     """Names of the heads that are installed.
 
-    >>> "grid-s1" in dg.heads()
+    >>> "actor2" in dg.heads()
     True
     """
     return list_identities()
@@ -57,7 +57,7 @@ def load(name: str | Path, revision: str | None = None, device: str = "auto") ->
     device: "cpu", "cuda", or "auto", which takes CUDA where gsplat is installed. Raises UserError if there is no such
     head or device, or its files are damaged.
 
-    >>> head = dg.load("grid-s1")
+    >>> head = dg.load("actor2")
     """
     return Head(Identity.from_pretrained(name, revision, rendering_device(device)))
 
@@ -73,7 +73,7 @@ class Control(NamedTuple):
 class Head:
     """A person's head that listens and talks.
 
-    >>> head = dg.load("grid-s1")
+    >>> head = dg.load("actor2")
     >>> performance = head.listen("speech.wav")
     >>> head.render(performance, "talking.mp4").name
     'talking.mp4'
@@ -103,7 +103,7 @@ class Head:
 
         Coefficients first, then blink, then the face controls (smile, brows_up, ..) of a head that has them.
 
-        >>> head = dg.load("grid-s1")
+        >>> head = dg.load("actor2")
         >>> head.controls["blink"].high
         1.0
         >>> image = head.frame(lip1=head.controls["lip1"].high)
@@ -136,7 +136,7 @@ class Head:
         variant: another number is another natural movement of the upper face for the same speech; seed: of blinks and
         variant. None of these changes the lips. Raises UserError for bad input.
 
-        >>> head = dg.load("grid-s1")
+        >>> head = dg.load("actor2")
         >>> performance = head.listen("speech.wav", blinks=[0.4])
         >>> rate = 16000
         >>> hum = 0.1 * np.sin(np.arange(rate) * 2 * np.pi * 150 / rate)
@@ -165,7 +165,7 @@ class Head:
         or a batch of one per frame. Frames go to the encoder one by one, so that memory does not grow. Raises
         UserError for bad input, a performance of another head, or a file that cannot be written.
 
-        >>> head = dg.load("grid-s1")
+        >>> head = dg.load("actor2")
         >>> path = head.render("speech.wav", "talking.mp4", size=64, camera=(20, 0))
         """
         path = check_output_file(path, (".mp4",))
@@ -191,7 +191,7 @@ class Head:
         measured but multiplied by `gain` (1 suits speech whose loud parts have an RMS near 0.1), and the face is not
         put to rest in pauses. Raises UserError for bad input.
 
-        >>> head = dg.load("grid-s1")
+        >>> head = dg.load("actor2")
         >>> for image in head.stream("speech.wav", size=64):
         ...     pass
         >>> def microphone():
@@ -213,7 +213,7 @@ class Head:
         controls: coefficients in training standard deviations, blink and face controls in 0..1; see `controls`. Raises
         UserError for an unknown one, or a value that is not a number or absurdly large.
 
-        >>> image = dg.load("grid-s1").frame(lip1=2.0, blink=1.0, yaw=20, size=128)
+        >>> image = dg.load("actor2").frame(lip1=2.0, blink=1.0, yaw=20, size=128)
         >>> image.shape, image.dtype
         ((128, 128, 3), dtype('uint8'))
         """
@@ -225,7 +225,7 @@ class Head:
 
         Raises UserError as `frame` does, and if the file cannot be written.
 
-        >>> path = dg.load("grid-s1").export("head.ply", lip1=2.0)
+        >>> path = dg.load("actor2").export("head.ply", lip1=2.0)
         """
         path = check_output_file(path, (".ply",))
         self._splats(controls).save_ply(path)
@@ -317,7 +317,7 @@ def evaluate(
     clips: at most so many, spread over the data set. config: everything else that can be measured, instead of `clips`.
     Raises UserError if the data set does not fit the head, or MediaPipe or its model is missing.
 
-    >>> report = dg.evaluate(dg.load("grid-s1"), "held-out")  # doctest: +SKIP
+    >>> report = dg.evaluate(dg.load("actor2"), "held-out")  # doctest: +SKIP
     """
     from dgtalker.evaluation import EvaluationConfig
     from dgtalker.evaluation import evaluate as measure

@@ -29,7 +29,7 @@ class Camera:
     >>> world_to_camera[2, 3] = 12.0  # decimetres in front of the face
     >>> intrinsics = torch.tensor([[900.0, 0, 128], [0, 900, 128], [0, 0, 1]])
     >>> front = dg.Camera(world_to_camera, intrinsics, 256, 256)
-    >>> path = dg.load("grid-s1").render("speech.wav", "talking.mp4", camera=front)
+    >>> path = dg.load("actor2").render("speech.wav", "talking.mp4", camera=front)
     """
 
     world_to_camera: Tensor  # [..., 4, 4]

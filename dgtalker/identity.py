@@ -29,6 +29,7 @@ from dgtalker.pretrained import (
 from dgtalker.render.gsplat_backend import gsplat_available
 
 KIND = "identity"
+SHOWN_FIRST = ("actor2", "actor3", "actor1")  # of the shipped identities
 PREVIEW_FILE = "preview.png"
 CARD_FILE = "README.md"
 COEFFICIENT_SHEET_FILE = "coefficients.webp"  # what each coefficient does, in pictures
@@ -423,8 +424,8 @@ def rendering_device(device: str = "auto") -> str:
 
 
 def list_identities() -> list[str]:
-    """Names of the shipped identities."""
-    return list_checkpoints(KIND)
+    """Names of the shipped identities, the best first: the studio opens on it."""
+    return sorted(list_checkpoints(KIND), key=lambda name: (*SHOWN_FIRST, name).index(name))
 
 
 def list_priors() -> list[str]:

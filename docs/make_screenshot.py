@@ -19,7 +19,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
-IDENTITY = "linnea"
+IDENTITY = "actor2"
 DRAG = (-105, 12)  # pixels that the mouse drags the head
 SLIDERS = {"lip1": 1.6, "lip2": 0.8, "exp1": 1.2}
 WINDOW = {"width": 1440, "height": 970}

@@ -7,7 +7,7 @@ import dgtalker as dg
 
 speech = sys.argv[1] if len(sys.argv) > 1 else Path(__file__).with_name("ljspeech-printing.flac")
 
-head = dg.load("grid-s1")
+head = dg.load("actor2")
 performance = head.listen(speech)
 head.render(performance, "talking.mp4")
 print(f"talking.mp4: {head.title}, {performance.seconds:.1f} s")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import dgtalker as dg
 
-head = dg.load("grid-s1")
+head = dg.load("actor2")
 for name, control in head.controls.items():
     print(f"{name:6} {control.low:+.1f} .. {control.high:+.1f}  {control.label}")
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 import dgtalker as dg
 
-head = dg.load("grid-s1")
+head = dg.load("actor2")
 views = [head.frame(yaw=yaw, pitch=5, size=192, lip1=1.5) for yaw in range(-60, 61, 20)]
 Image.fromarray(np.concatenate(views, axis=1)).save("orbit.png")
 

@@ -4,7 +4,7 @@ from PIL import Image
 
 import dgtalker as dg
 
-head = dg.load("grid-s1")
+head = dg.load("actor2")
 controls = {"lip1": 1.5, "blink": 0.3}
 path = head.export("head.ply", **controls)
 Image.fromarray(head.frame(yaw=20, **controls)).save("head.png")

@@ -73,9 +73,9 @@ EXAMPLES = [
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_examples_of_docstrings(example, fake_identity, tmp_path, monkeypatch):
-    shutil.copytree(fake_identity, tmp_path / "checkpoints" / "identities" / "grid-s1")
-    config = tmp_path / "checkpoints" / "identities" / "grid-s1" / "config.json"
-    config.write_text(config.read_text().replace('"name": "fake"', '"name": "grid-s1"'))
+    shutil.copytree(fake_identity, tmp_path / "checkpoints" / "identities" / "actor2")
+    config = tmp_path / "checkpoints" / "identities" / "actor2" / "config.json"
+    config.write_text(config.read_text().replace('"name": "fake"', '"name": "actor2"'))
     monkeypatch.setenv("DGTALKER_CHECKPOINTS", str(tmp_path / "checkpoints"))
     monkeypatch.chdir(tmp_path)
     write_speech(tmp_path / "speech.wav")

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 60 * 2**20  # bytes
-HEADS = ["grid-s1", "linnea"]
+HEADS = ["actor2", "grid-s1"]
 REQUIREMENTS = {  # extra of pyproject.toml -> the file that pins it
     "": "requirements.txt",
     "training": "requirements-training.txt",
@@ -92,7 +92,7 @@ def test_installed_wheel_makes_a_video_in_another_folder(installed, tmp_path):
     report = json.loads(run([installed / "dgtalker", "doctor", "--json"], tmp_path))
     assert report["ok"] and report["identities"] == HEADS and report["priors"] == ["fast"]
     sound = package / "examples" / "ljspeech-printing.flac"
-    run([installed / "dgtalker", "talk", "grid-s1", sound, "-o", "talking.mp4", "--size", "128"], tmp_path)
+    run([installed / "dgtalker", "talk", "actor2", sound, "-o", "talking.mp4", "--size", "128"], tmp_path)
     assert (tmp_path / "talking.mp4").stat().st_size > 10_000
 
 
@@ -100,7 +100,7 @@ def test_installed_wheel_makes_a_video_in_another_folder(installed, tmp_path):
 def test_installed_wheel_has_the_python_api(installed, tmp_path):
     program = """
 import dgtalker as dg, pathlib
-head = dg.load("linnea")
+head = dg.load("grid-s1")
 sound = pathlib.Path(dg.__file__).parent / "examples" / "ljspeech-printing.flac"
 head.render(head.listen(sound), "talking.mp4", size=64)
 """

@@ -5,7 +5,7 @@ import argparse
 from dgtalker.commands import options
 from dgtalker.files import check_output_file
 
-EXAMPLE = "dgtalker export grid-s1 -o head.ply"
+EXAMPLE = "dgtalker export actor2 -o head.ply"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

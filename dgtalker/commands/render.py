@@ -5,7 +5,7 @@ import argparse
 from dgtalker.commands import options
 from dgtalker.files import check_output_file
 
-EXAMPLE = "dgtalker render grid-s1 -o head.png --yaw 20 --set lip1=2 blink=1"
+EXAMPLE = "dgtalker render actor2 -o head.png --yaw 20 --set lip1=2 blink=1"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

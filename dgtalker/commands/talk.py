@@ -12,7 +12,7 @@ from dgtalker.files import check_input_file, check_output_file
 
 DEFAULT_SIZE, DEFAULT_CAMERA = 256, "front"
 
-EXAMPLE = "dgtalker talk grid-s1 speech.wav -o talking.mp4 --camera spiral --set lip2=1"
+EXAMPLE = "dgtalker talk actor2 speech.wav -o talking.mp4 --camera spiral --set lip2=1"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

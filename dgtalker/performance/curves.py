@@ -29,7 +29,7 @@ class Performance:
 
     `a_exp` already contains what `blink` adds: Identity.frame(a_exp[i], a_lip[i], shown_controls[i]) is the picture.
 
-    >>> performance = dg.load("grid-s1").listen("speech.wav")
+    >>> performance = dg.load("actor2").listen("speech.wav")
     >>> performance.curves["lip1"].shape == (len(performance),)
     True
     >>> wider = performance.edit(lip2=1.5, start=0.2, end=0.8)
@@ -155,7 +155,7 @@ class Performance:
         the change comes and goes within EASE_SECONDS (0.12 s), inside the part, so that nothing else changes.
         Raises UserError for an unknown name, a value that is not a number or absurdly large, or a part that is none.
 
-        >>> performance = dg.load("grid-s1").listen("speech.wav")
+        >>> performance = dg.load("actor2").listen("speech.wav")
         >>> shut = performance.edit(blink=1)
         >>> wider = performance.edit(lip2=1.5, exp1=-0.5, start=0.2, end=0.8)
         """
@@ -217,7 +217,7 @@ class Performance:
 
         Raises UserError if the file cannot be written.
 
-        >>> path = dg.load("grid-s1").listen("speech.wav").save("curves.csv")
+        >>> path = dg.load("actor2").listen("speech.wav").save("curves.csv")
         """
         path = Path(path)
         header = ["frame", "time", *self.exp_names, *self.lip_names, "blink", *self.control_names]
@@ -239,7 +239,7 @@ class Performance:
 
         Columns of face controls may be missing: those stay at zero.
 
-        >>> head = dg.load("grid-s1")
+        >>> head = dg.load("actor2")
         >>> path = head.listen("speech.wav").save("curves.csv")
         >>> performance = dg.Performance.load("curves.csv", head.identity)
         """

@@ -114,8 +114,8 @@ class Session:
     def performance(self, identity: Identity) -> Performance:
         """The curves as they were shown, with the edits. Raises UserError if there are none, or `identity` is another.
 
-        >>> head = dg.load("grid-s1")
-        >>> dg.Session("grid-s1", edits={"lip1": 1.0}, curves=head.listen("speech.wav")).save("talk.json").name
+        >>> head = dg.load("actor2")
+        >>> dg.Session("actor2", edits={"lip1": 1.0}, curves=head.listen("speech.wav")).save("talk.json").name
         'talk.json'
         >>> performance = dg.Session.load("talk.json").performance(head.identity)
         """

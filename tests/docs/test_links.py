@@ -73,7 +73,7 @@ def test_pictures_are_small():
 
 @pytest.mark.parametrize("page", [p for p in pages() if p.parent in (ROOT, ROOT / "docs")], ids=lambda p: p.name)
 def test_commands_and_their_options_exist(page):
-    """Lines of code such as `dgtalker talk grid-s1 speech.wav -o talking.mp4`."""
+    """Lines of code such as `dgtalker talk actor2 speech.wav -o talking.mp4`."""
     from dgtalker.cli import COMMANDS, build_parser
 
     text = page.read_text(encoding="utf-8").replace("python -m dgtalker", "dgtalker")

@@ -21,7 +21,7 @@ from dgtalker.training.identity.frames import FACE_ENDS, INNER_LIPS, DatasetFram
 from dgtalker.training.identity.regional_head import RegionalHead
 
 SPLATS = 6  # whose mean is a landmark
-ROUNDS = 3  # of measuring and enlarging: the opening is no linear function of the coefficients
+ROUNDS = 2  # of measuring and enlarging: the opening is no linear function of the coefficients
 BATCH = 4
 
 
@@ -29,7 +29,7 @@ BATCH = 4
 class ArticulationConfig:
     """Calibration of the opening of the mouth."""
 
-    frames: int = 160  # at which the head is measured, spread over the data set
+    frames: int = 96  # at which the head is measured, spread over the data set
     slope: float = 1.0  # of the head's opening over the video's
     largest: float = 1.8  # gain
 
