@@ -8,7 +8,7 @@ refined with the identity, as rigid motions of the splats.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -138,15 +138,25 @@ def invert_pivots(generator: Generator, frames: DatasetFrames, config: Inversion
 
 
 def photometric_loss(
-    generator: Generator, pivots: Pivots, frames: DatasetFrames, rows: list[int], config: InversionConfig, stage: Stage
+    generator: Generator,
+    pivots: Pivots,
+    frames: DatasetFrames,
+    rows: list[int],
+    config: InversionConfig,
+    stage: Stage,
+    background: Tensor | None = None,
 ) -> Tensor:
-    """Mean picture loss of pivots `rows` through the generator."""
+    """Mean picture loss of pivots `rows` through the generator, before a background [3] instead of white."""
     index = pivots.index[rows].tolist()
     splats, pictures, cameras = generator(pivots.latents(rows)), frames.read_targets(index), frames.cameras(index)
     losses = []
     for b, row in enumerate(rows):
         image, alpha = stage.render(apply_pose(splats[b], pivots.pose[row]), cameras[b : b + 1])
-        losses.append(picture_loss(image, alpha, _select_picture(pictures, b), config.ssim_weight, config.alpha_weight))
+        truth = _select_picture(pictures, b)
+        if background is not None:
+            image = image + (1 - alpha) * (background - 1)
+            truth = replace(truth, image=truth.image + (1 - truth.alpha) * (background - 1))
+        losses.append(picture_loss(image, alpha, truth, config.ssim_weight, config.alpha_weight))
     return torch.stack(losses).mean()
 
 

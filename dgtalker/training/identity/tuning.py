@@ -1,5 +1,6 @@
 """Stage T, pivotal tuning (PTI, Roich et al. 2021): the generator learns this person on the pivots.
 
+The pictures are compared before backgrounds of random colours, or else splats between hair and neck turn white.
 Three regularisers keep the rest of the head as in the prior:
 * locality: for random latents near the anchor, splats that no pivot shows keep the attributes of the old generator, and
   all splats keep their response to a change of the latent;
@@ -93,9 +94,12 @@ def tune_generator(
     seen = pivot_visibility(generator, pivots, frames, config, stage)
     locality = LocalityRegulariser(old, pivots, seen, config, stage) if config.locality else None
     order = ShuffledIndices(len(pivots.index), stage.seed + 2)
+    colours = torch.Generator().manual_seed(stage.seed + 9)
 
     def step(number: int, fraction: float) -> dict[str, Tensor]:
-        picture = photometric_loss(generator, pivots, frames, order.next_indices(config.batch), losses, stage)
+        background = torch.rand(3, generator=colours).to(pivots.w_can)  # so that no splat takes the colour of one
+        rows = order.next_indices(config.batch)
+        picture = photometric_loss(generator, pivots, frames, rows, losses, stage, background)
         parts = {"picture": picture, "loss": picture}
         if locality is not None and number % config.locality_every == 0:
             if number % config.harmonise_every == 0:

@@ -69,7 +69,7 @@ def mirror_colors(generator: Generator, w_can: Tensor, frontal: Tensor) -> Tenso
 
     Heads are nearly symmetric: a sideburn or a beard on one side tells more about the other than the mean of what is
     nearby. Light is not: the difference between the sides is added, averaged over pairs that are both shown. Hair takes
-    the other side's opacity too. frontal [N] says how frontally each splat is shown; returned is the same with what is
+    the other side's opacity too, and where neither side shows it the mean one of its neighbours. frontal [N] says how frontally each splat is shown; returned is the same with what is
     known by now.
     """
     after = generator.attributes(w_can[None])
@@ -100,7 +100,10 @@ def mirror_colors(generator: Generator, w_can: Tensor, frontal: Tensor) -> Tenso
             light[side] = weight @ difference[known]
         generator.color_mean[mine] += share[:, None] * (colors[partner] + light - colors[mine])
         if kind is hair:
-            generator.logit_opacity_mean[mine] += share * (opacity[partner] - opacity[mine])
+            wanted = opacity[mine].lerp(opacity[partner], share)
+            usual = wanted[around].sigmoid().mean(dim=1).clamp(1e-3, 1 - 1e-3).logit()  # no dots beside the ears
+            sure = torch.maximum(shown, share)
+            generator.logit_opacity_mean[mine] += usual.lerp(wanted, sure) - opacity[mine]
         kept[mine] = torch.maximum(kept[mine], share)
     return kept / KEEP_GAIN
 
