@@ -69,8 +69,8 @@ def mirror_colors(generator: Generator, w_can: Tensor, frontal: Tensor) -> Tenso
 
     Heads are nearly symmetric: a sideburn or a beard on one side tells more about the other than the mean of what is
     nearby. Light is not: the difference between the sides is added, averaged over pairs that are both shown. Hair takes
-    the other side's opacity too, and where neither side shows it the mean one of its neighbours. frontal [N] says how frontally each splat is shown; returned is the same with what is
-    known by now.
+    the other side's opacity too, and where neither side shows it the mean one of its neighbours. frontal [N] says how
+    frontally each splat is shown; returned is the same with what is known by now.
     """
     after = generator.attributes(w_can[None])
     colors, opacity = after["colors"][0], after["logit_opacities"][0]
