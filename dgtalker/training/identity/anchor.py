@@ -24,8 +24,8 @@ from dgtalker.training.stage import ShuffledIndices
 class AnchorConfig:
     """Optimisation of w_can."""
 
-    steps: int = 240
-    batch: int = 3  # frames per step
+    steps: int = 120
+    batch: int = 2  # frames per step
     rate: float = 0.01  # learning rate, standard deviations
     seed: int = 11  # of the frames' order
 
