@@ -23,6 +23,8 @@ MIRROR_REACH = 0.06  # decimetres between a splat and the mirror image of its pa
 MIRROR_SMOOTHING = 600  # a share of 1 / 600 of the splats is a neighbourhood: over it is averaged how well they show
 LIGHT_REACH = 0.5  # decimetres, standard deviation of the weights by which the sides' difference in light is averaged
 HEM = 0.1, 0.35  # decimetres above the cut of the neck below which colours count as unseen, above which as they are
+SURE = 0.9, 0.5  # shares of a splat's visibility from which its colour serves the others: the first with enough of them
+MAX_STRAND = 0.05  # the largest difference of unseen hair from the colour of seen hair
 MIN_STD = 0.01  # lower bound of the colours' standard deviation
 
 
@@ -50,11 +52,14 @@ def restore_unseen(generator: Generator, old: Generator, w_can: Tensor, seen: Te
     scalp = skin & _is_near_hair(means, covers) & (kept < 0.5)
     solid = hair & (opacity > HAIR_OPACITY)
     for kind, source in ((hair, solid), (skin & ~scalp, skin & ~scalp), (scalp, solid)):
-        mine, known = kind.nonzero()[:, 0], (source & (kept > 0.5)).nonzero()[:, 0]
-        if len(known) < MIN_SEEN or not len(mine):
+        mine = kind.nonzero()[:, 0]
+        known = next((k for least in SURE if len(k := (source & (kept > least)).nonzero()[:, 0]) >= MIN_SEEN), None)
+        if known is None or not len(mine):
             continue
         weight, known = _neighbour_weights(means, mine, known)
         texture = 0.5 * (before["colors"][0][mine] - weight @ before["colors"][0][known]) if kind is not scalp else 0.0
+        if kind is hair:  # the prior's partings are light lines
+            texture = texture.clamp(-MAX_STRAND, MAX_STRAND)
         wanted = weight @ colors[known] + texture
         generator.color_mean[mine] += (1 - kept[mine])[:, None] * (wanted - colors[mine])
     real = (opacity > HAIR_OPACITY) & ~find_floaters(means, solid)
@@ -104,6 +109,9 @@ def mirror_colors(generator: Generator, w_can: Tensor, frontal: Tensor) -> Tenso
             usual = wanted[around].sigmoid().mean(dim=1).clamp(1e-3, 1 - 1e-3).logit()  # no dots beside the ears
             sure = torch.maximum(shown, share)
             generator.logit_opacity_mean[mine] += usual.lerp(wanted, sure) - opacity[mine]
+            sizes = after["log_scales"][0][mine]
+            larger = sizes.maximum(sizes[around].mean(dim=1))
+            generator.log_scale_mean[mine] += (1 - sure)[:, None] * (larger - sizes)
         kept[mine] = torch.maximum(kept[mine], share)
     return kept / KEEP_GAIN
 
