@@ -1,9 +1,9 @@
 """Articulation: in speech the mouth opens as far as it does in the video.
 
 Encoders learn the mean of what goes with a sound, and a mean moves less than what it is the mean of. So the part of the
-lips' motion that goes with the opening of the mouth is enlarged, until the opening of the head over that of the video
-is a line of slope 1 on the training frames. Silence stays zero; width and rounding stay as they are, but for what goes
-with the opening.
+lips' motion that goes with the opening of the mouth is enlarged, until the opening varies as much as in the video; its
+slope over the true one is then their correlation. Silence stays zero; width and rounding stay as they are, but for what
+goes with the opening.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dgtalker.training.identity.regional_head import RegionalHead
 
 SPLATS = 6  # whose mean is a landmark
 ROUNDS = 2  # of measuring and enlarging: the opening is no linear function of the coefficients
+MIN_CORRELATION, MIN_AMPLITUDE = 0.15, 0.15  # below which there is nothing to enlarge
 BATCH = 4
 
 
@@ -30,7 +31,7 @@ class ArticulationConfig:
     """Calibration of the opening of the mouth."""
 
     frames: int = 96  # at which the head is measured, spread over the data set
-    slope: float = 1.0  # of the head's opening over the video's
+    amplitude: float = 1.0  # standard deviation of the head's opening over that of the video's
     largest: float = 1.8  # gain
 
 
@@ -41,7 +42,7 @@ def calibrate_articulation(
     config: ArticulationConfig,
     regional: bool = True,
 ) -> dict[str, float]:
-    """Change the lip encoder of `navigation` in place; returns slope and correlation before, slope after, and gain.
+    """Change the lip encoder of `navigation` in place; returns correlation, amplitude before and after, and gain.
 
     regional: see regional_head.py. Nothing is done where the video's mouth or the head's hardly opens, or where they do
     not go together.
@@ -54,18 +55,17 @@ def calibrate_articulation(
     for number in range(ROUNDS + 1):
         lips = training_coefficients(navigation, frames)[1]
         seen = opening(lips[rows])
-        covariance = torch.cov(torch.stack([truth, seen]))
-        slope = float(covariance[0, 1] / covariance[0, 0].clamp_min(1e-12))
+        amplitude = float(seen.std() / truth.std().clamp_min(1e-9))
         correlation = float(torch.corrcoef(torch.stack([truth, seen]))[0, 1])
         if number == 0:
-            figures = {"slope_before": slope, "correlation": correlation}
-        if number == ROUNDS or not (correlation > 0.3 and slope > 0.2):
+            figures = {"amplitude_before": amplitude, "correlation": correlation}
+        if number == ROUNDS or correlation < MIN_CORRELATION or amplitude < MIN_AMPLITUDE:
             break
-        gain = min(config.slope / slope, config.largest / total)
+        gain = min(config.amplitude / amplitude, config.largest / total)
         total *= gain
         navigation.transform_lips(_gain_along_opening(lips[rows], seen, gain))
         set_training_units(navigation, torch.cat(training_coefficients(navigation, frames), dim=-1))
-    return {**figures, "slope": slope, "gain": total}
+    return {**figures, "amplitude": amplitude, "gain": total}
 
 
 def _gain_along_opening(lips: Tensor, opening: Tensor, gain: float) -> Tensor:

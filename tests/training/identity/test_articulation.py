@@ -42,8 +42,8 @@ def test_the_mouth_opens_as_far_as_in_the_video(tmp_path, regional):
     before = training_coefficients(navigation, frames)[1] * navigation.unit[1:]
     figures = calibrate_articulation(navigation, generator, frames, ArticulationConfig(), regional)
     assert figures["correlation"] > 0.95
-    assert 0.5 < figures["slope_before"] < 0.7 and 0.97 < figures["slope"] < 1.03
-    assert figures["gain"] * figures["slope_before"] == pytest.approx(1, abs=0.1)
+    assert 0.5 < figures["amplitude_before"] < 0.7 and 0.95 < figures["amplitude"] < 1.05
+    assert figures["gain"] * figures["amplitude_before"] == pytest.approx(1, abs=0.1)
     after = training_coefficients(navigation, frames)[1]
     # One standard deviation is the unit again, and the limits hold what was met.
     torch.testing.assert_close(after.std(dim=0), torch.ones(3), atol=1e-3, rtol=0)
@@ -64,5 +64,5 @@ def test_a_mouth_that_opens_enough_or_goes_its_own_way_is_left_alone(tmp_path):
     frames.landmarks = frames.landmarks.flip(0)  # a film that does not fit its sound
     state = {name: value.clone() for name, value in navigation.state_dict().items()}
     figures = calibrate_articulation(navigation, generator, frames, ArticulationConfig())
-    assert figures["correlation"] < 0.3 and figures["gain"] == 1
+    assert figures["correlation"] < 0.15 and figures["gain"] == 1
     assert all(torch.equal(value, state[name]) for name, value in navigation.state_dict().items())
