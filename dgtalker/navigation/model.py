@@ -32,6 +32,7 @@ class NavigationConfig:
     n_exp: int  # expression coefficients k_e (upper face)
     n_lip: int  # lip coefficients k_l (lower face)
     hidden: int = 96  # channels of the audio encoders
+    lip_hidden: int | None = None  # of the lip encoder's, if it has others
     reach: int = 6  # frames of audio to each side
     dropout: float = 0.1  # of the audio encoders, while training
     bases: str = "joint"  # of blendshapes.BASES: both from one QR; the others are ablations
@@ -75,7 +76,8 @@ class Navigation(nn.Module):
         encoder = EncoderConfig(config.feature_dim, config.hidden, config.reach, config.dropout)
         self.blendshapes = OrthogonalBlendshapes(config.latent, config.n_exp, config.n_lip, config.bases)
         self.expression_encoder = ExpressionEncoder(encoder, config.n_exp)
-        self.lip_encoder = LipEncoder(encoder, config.n_lip, config.backbone)
+        lips = replace(encoder, hidden=config.lip_hidden or config.hidden)
+        self.lip_encoder = LipEncoder(lips, config.n_lip, config.backbone)
         self.register_buffer("w_can", torch.zeros(config.latent))
         self.register_buffer("w_scale", torch.ones(config.latent))
         self.register_buffer("feature_mean", torch.zeros(config.feature_dim))

@@ -310,8 +310,8 @@ def _load_navigation(
     state: dict[str, Tensor], config: NavigationTrainingConfig, backbone: BackboneConfig | None = None
 ) -> Navigation:
     sizes = NavigationConfig(*state.pop("sizes").tolist())
-    navigation = Navigation(
-        replace(sizes, hidden=config.hidden, dropout=config.dropout, bases=config.bases, backbone=backbone)
-    )
+    mix = state.get("lip_encoder.audio.mix.weight")  # wider where lips are borrowed
+    settings = {"hidden": config.hidden, "dropout": config.dropout, "bases": config.bases, "backbone": backbone}
+    navigation = Navigation(replace(sizes, lip_hidden=None if mix is None else len(mix), **settings))
     navigation.load_state_dict(state)
     return navigation.eval().requires_grad_(False)

@@ -5,13 +5,14 @@
 3. Encoders learn those coefficients from sound and blink, on the linear cross-view loss: thousands of frames a step.
 4. The objective itself, on pictures (navigation/losses.py masks them). The linear loss stays beside it, so that a batch
    of one picture pair does not unlearn the rest.
-5. Axes (coefficient_axes.py): silence is zero; each branch gets principal axes, ordered and signed, in units of one
+5. Other voices: the speech backbone's own lips are mixed in (borrowed_lips.py).
+6. Axes (coefficient_axes.py): silence is zero; each branch gets principal axes, ordered and signed, in units of one
    training standard deviation; coefficients that hardly show are dropped.
-6. Leakage removal (leakage_removal.py): what a direction still does to the other region's picture.
-7. The anchor is refined on all frames (anchor.py).
-8. Articulation: the mouth opens as far as in the video (articulation.py).
+7. Leakage removal (leakage_removal.py): what a direction still does to the other region's picture.
+8. The anchor is refined on all frames (anchor.py).
+9. Articulation: the mouth opens as far as in the video (articulation.py).
 
-From step 5 on each stream moves the splats of its own region only (regional_head.py).
+From step 6 on each stream moves the splats of its own region only (regional_head.py).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from dgtalker.navigation.speech_backbone import SpeechBackbone
 from dgtalker.navigation.warm_start import Response, initial_directions, principal_directions, projection_matrices
 from dgtalker.training.identity.anchor import refine_anchor
 from dgtalker.training.identity.articulation import calibrate_articulation
+from dgtalker.training.identity.borrowed_lips import borrow_lips, can_borrow
 from dgtalker.training.identity.coefficient_axes import (
     align_axes,
     drop_faint_coefficients,
@@ -52,7 +54,7 @@ def train_navigation(
     stage: Stage,
     backbone: SpeechBackbone | None = None,
 ) -> Navigation:
-    """Steps 2 to 5: a Navigation trained on one tuned head.
+    """Steps 2 to 6: a Navigation trained on one tuned head.
 
     Args:
         generator: the tuned generator.
@@ -109,6 +111,9 @@ def train_navigation(
         config.image_steps,
     )
     navigation.eval().requires_grad_(False)
+    if config.borrowed is not None and can_borrow(navigation):
+        navigation, explained = borrow_lips(navigation, frames, deviations, response, config.borrowed)
+        stage.log_values(borrowed_lips_explained=round(explained, 3))
     zero_at_silence(navigation, silence.to(w_can.device))
     align_axes(navigation, generator, response, frames)
     return drop_faint_coefficients(navigation, generator, frames, config.motion_kept, config.regional)
@@ -122,7 +127,7 @@ def finish_navigation(
     config: NavigationTrainingConfig,
     stage: Stage,
 ) -> Navigation:
-    """Steps 6 to 8 in place, each unless its config is None; returns `navigation`."""
+    """Steps 7 to 9 in place, each unless its config is None; returns `navigation`."""
     coefficients = training_coefficients(navigation, frames)
     if config.leakage_removal is not None:
         stage.log_values(

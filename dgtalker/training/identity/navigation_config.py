@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from dgtalker.navigation.losses import CrossViewConfig
 from dgtalker.training.identity.anchor import AnchorConfig
 from dgtalker.training.identity.articulation import ArticulationConfig
+from dgtalker.training.identity.borrowed_lips import BorrowedLipsConfig
 from dgtalker.training.identity.leakage_removal import LeakageRemovalConfig
 
 
@@ -40,6 +41,7 @@ class NavigationTrainingConfig:
     leakage_removal: LeakageRemovalConfig | None = field(default_factory=LeakageRemovalConfig)  # None: skip the step
     regional: bool = True  # each stream moves the splats of its own region only (regional_head.py)
     anchor: AnchorConfig | None = field(default_factory=AnchorConfig)  # None: keep the anchor of tuning
+    borrowed: BorrowedLipsConfig | None = field(default_factory=BorrowedLipsConfig)  # None: nothing is borrowed
     articulation: ArticulationConfig | None = field(default_factory=ArticulationConfig)  # None: as learned
     noise: float = 0.15  # of features, in their standard deviations: white, and constant over a run
 
