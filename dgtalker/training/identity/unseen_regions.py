@@ -57,10 +57,10 @@ def restore_unseen(generator: Generator, old: Generator, w_can: Tensor, seen: Te
         if known is None or not len(mine):
             continue
         weight, known = _neighbour_weights(means, mine, known)
-        texture = 0.5 * (before["colors"][0][mine] - weight @ before["colors"][0][known]) if kind is not scalp else 0.0
+        texture = 0.5 * (before["colors"][0][mine] - weight @ before["colors"][0][known])
         if kind is hair:  # the prior's partings are light lines
             texture = texture.clamp(-MAX_STRAND, MAX_STRAND)
-        wanted = weight @ colors[known] + texture
+        wanted = weight @ colors[known] + (0.0 if kind is scalp else texture)
         generator.color_mean[mine] += (1 - kept[mine])[:, None] * (wanted - colors[mine])
     real = (opacity > HAIR_OPACITY) & ~find_floaters(means, solid)
     target = torch.where(real, torch.full_like(opacity, 3.0), torch.full_like(opacity, -6.0))
