@@ -31,8 +31,8 @@ OLDER_KINDS = {"trunk": "backbone"}  # kinds in older checkpoints
 HUB_REPO = "dgtalker/dgtalker"
 PUBLISHED = {  # what is fetched from there by its name, with the SHA-256 of its weights: no others are accepted
     "identity": {
-        "amara": "6302e18ee3b838bd913890bd7c5f0abe366b7835612fd81963a1a5430e02b80e",
-        "anselm": "7d060a010822d43bb102417e2f88139b460b6f1bb2bf6ede8d68d3297b481b5a",
+        "actor1": "79a58737b645637f348f2c0869cc69259fbad613ed178c9798d9609206a6e6d7",
+        "actor3": "08a0fc19aebbcba6f79166609b84731547566c676a7d4c17fb4b1cb47952618f",
     },
     "prior": {"full": "f4e4eadd16a7ca8f72540b2a47df6b3883f1eeb3855dd4676ba1538b6e8a9f00"},
 }

@@ -10,7 +10,7 @@ from fakes.identity import SPLATS, make_fake_identity
 from safetensors.torch import load_file
 
 from dgtalker.errors import UserError
-from dgtalker.identity import PREVIEW_FILE, Identity
+from dgtalker.identity import PREVIEW_FILE, Identity, list_identities
 from dgtalker.pretrained import write_checkpoint
 
 
@@ -136,3 +136,12 @@ def test_damaged_folders_are_user_errors(folder, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(UserError, match="damaged"):
         Identity.from_pretrained(folder)
+
+
+def test_the_best_head_is_listed_first_and_unknown_ones_by_name(tmp_path, monkeypatch):
+    for name in ("zoe", "actor3", "ann", "actor2"):
+        folder = tmp_path / "identities" / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    monkeypatch.setenv("DGTALKER_CHECKPOINTS", str(tmp_path))
+    assert list_identities() == ["actor2", "actor3", "ann", "zoe"]

@@ -38,7 +38,7 @@ def test_shipped_folders_of_a_checkout_and_of_an_installed_package(monkeypatch, 
 
 
 def test_a_published_name_comes_from_its_folder_of_the_hub_repository(monkeypatch, tmp_path):
-    made = make_checkpoint(tmp_path / "snapshot" / "identities" / "amara")
+    made = make_checkpoint(tmp_path / "snapshot" / "identities" / "actor1")
     asked = {}
 
     def snapshot_download(repo, allow_patterns, **_):
@@ -48,13 +48,13 @@ def test_a_published_name_comes_from_its_folder_of_the_hub_repository(monkeypatc
     monkeypatch.setenv("DGTALKER_CHECKPOINTS", str(tmp_path))
     monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
     monkeypatch.setattr(pretrained, "hub_answers", lambda *_: True)
-    with pytest.raises(UserError, match="other weights than the published ones of 'amara'"):
-        pretrained.find_checkpoint("amara", "identity")
+    with pytest.raises(UserError, match="other weights than the published ones of 'actor1'"):
+        pretrained.find_checkpoint("actor1", "identity")
     digest = hashlib.sha256((made / pretrained.WEIGHTS_FILE).read_bytes()).hexdigest()
-    monkeypatch.setitem(pretrained.PUBLISHED["identity"], "amara", digest)
-    assert pretrained.find_checkpoint("amara", "identity") == made
+    monkeypatch.setitem(pretrained.PUBLISHED["identity"], "actor1", digest)
+    assert pretrained.find_checkpoint("actor1", "identity") == made
     assert asked["repo"] == pretrained.HUB_REPO
-    assert all(pattern.startswith("identities/amara/") for pattern in asked["patterns"])
+    assert all(pattern.startswith("identities/actor1/") for pattern in asked["patterns"])
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_name_too_long_for_a_file_is_an_unknown_name():
         pretrained.find_checkpoint("x" * 5000, "identity")
 
 
-@pytest.mark.parametrize("name", ["amara", "someone/head"])
+@pytest.mark.parametrize("name", ["actor1", "someone/head"])
 def test_a_hub_that_never_answers_is_one_sentence_not_a_wait(monkeypatch, tmp_path, name):
     never = threading.Event()
     monkeypatch.setenv("DGTALKER_CHECKPOINTS", str(tmp_path))

@@ -12,7 +12,7 @@ from dgtalker.video.segmentation import CropWindow, Segmenter
 cv2 = pytest.importorskip("cv2")
 pytest.importorskip("pymatting", reason="cutting heads out needs the package pymatting")
 
-HEAD = Path(__file__).resolve().parents[2] / "checkpoints" / "identities" / "linnea"
+HEAD = Path(__file__).resolve().parents[2] / "checkpoints" / "identities" / "actor2"
 
 
 def test_window_maps_points_and_pixels_alike():
