@@ -4,7 +4,8 @@ const TEXTURE_WIDTH = 1024, TEXELS = 4; // a splat's, in rows of the texture; as
 const FRONT = { yaw: 0, pitch: 0, zoom: 1, target: [0, 0, 0] };
 const LIMITS = { pitch: 85, zoom: [0.4, 8], target: 2 };
 const SCALES = [1, 0.75, 0.5, 0.375, 0.25]; // of the resolution, while moving on a slow machine
-const SLOW_MS = 50, FAST_MS = 14, STILL_MS = 250;
+const SLOW_MS = 50, QUICK_MS = 40, STILL_MS = 250; // a picture that takes longer, that the next larger one must not exceed
+const SLOW_RUN = 2, QUICK_RUN = 8; // pictures in a row before the resolution changes
 
 // The orbit camera of dgtalker.camera.orbit_camera for a picture of width x height pixels; a square of the shorter side shows what
 // the square camera sees. rotation: rows x (right), y (down), z (forward); focal, centre in pixels.
@@ -156,6 +157,8 @@ export class Viewport extends EventTarget {
   #dirty = false; // the canvas does not show what is set
   #size = null; // wanted pixels
   #scale = 0; // index into SCALES
+  #slow = 0; // late and early pictures in a row
+  #quick = 0;
   #stillTimer = 0;
   #fence = null;
   #fenceStart = 0;
@@ -300,8 +303,12 @@ export class Viewport extends EventTarget {
     const ms = performance.now() - this.#fenceStart;
     this.timings.frameMs = ms;
     if (this.adaptive && this.#stillTimer) {
-      if (ms > SLOW_MS && this.#scale < SCALES.length - 1) this.#scale++;
-      else if (ms < FAST_MS && this.#scale > 0) this.#scale--;
+      const larger = (SCALES[Math.max(this.#scale - 1, 0)] / SCALES[this.#scale]) ** 2;
+      this.#slow = ms > SLOW_MS ? this.#slow + 1 : 0;
+      this.#quick = ms * larger < QUICK_MS ? this.#quick + 1 : 0;
+      const step = this.#slow >= SLOW_RUN ? 1 : this.#quick >= QUICK_RUN ? -1 : 0;
+      if (step) this.#slow = this.#quick = 0;
+      this.#scale = Math.min(Math.max(this.#scale + step, 0), SCALES.length - 1);
     }
     return true;
   }
@@ -399,7 +406,9 @@ export class Viewport extends EventTarget {
   #resized(entry) {
     const device = entry.devicePixelContentBoxSize?.[0], css = entry.contentBoxSize[0];
     const ratio = globalThis.devicePixelRatio || 1;
-    const sides = device ? [device.inlineSize, device.blockSize] : [css.inlineSize * ratio, css.blockSize * ratio];
+    let sides = [css.inlineSize * ratio, css.blockSize * ratio];
+    const exact = device && [device.inlineSize, device.blockSize]; // after rounding to the display's grid; not where a display is emulated
+    if (exact?.every((side, i) => Math.abs(side - sides[i]) <= 1)) sides = exact;
     if (!sides[0] || !sides[1]) return; // hidden
     const shrink = Math.min(1, this.maxSide / Math.max(...sides));
     this.#size = sides.map((side) => Math.max(1, Math.round(side * shrink)));
