@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_identity(parser)
     parser.add_argument("audio", help="speech in any common format, rate and length")
     parser.add_argument("-o", "--output", required=True, metavar="TALK.html")
-    parser.add_argument("--camera", choices=["front", "spiral"], help="where it starts; default front, or the session's")
+    parser.add_argument("--camera", choices=["front", "spiral"], help="default: the session's, else front")
     parser.add_argument("--session", metavar="S.json", help="curves, edits and camera of a session made with AUDIO")
     options.add_set(parser)
 

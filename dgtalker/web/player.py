@@ -80,11 +80,13 @@ def _where(view: SessionCamera) -> tuple[float, float, float]:
 
 
 def _start_view(camera: CameraChoice) -> SessionCamera:
-    still = isinstance(camera, tuple | list) and len(camera) in (2, 3)
-    if not still and camera not in PATHS:
+    if isinstance(camera, str) and camera in PATHS:
+        return SessionCamera(camera)
+    if not isinstance(camera, tuple | list) or len(camera) not in (2, 3):
         raise UserError(f"A player's camera is front, spiral, (yaw, pitch) or (yaw, pitch, zoom), not {camera}.")
-    orbit_camera(*(camera[:2] if still else ()), zoom=(*camera, 1.0)[2] if still else 1.0)  # raises for bad numbers
-    return SessionCamera.of(camera)
+    yaw, pitch, zoom = (*camera, 1.0)[:3]
+    orbit_camera(yaw, pitch, zoom=zoom)  # raises for impossible ones
+    return SessionCamera(STILL, float(yaw), float(pitch), float(zoom))
 
 
 def _curve_table(performance: Performance) -> np.ndarray:

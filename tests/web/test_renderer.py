@@ -38,7 +38,8 @@ def show_codes(page, identity, a, camera, **more):
 
 def codes_of(identity) -> list[np.ndarray]:
     rng, count = np.random.default_rng(0), identity.n_exp + identity.n_lip
-    return [np.zeros(count), np.full(count, 3.0), np.full(count, -3.0), rng.uniform(-3, 3, count), rng.normal(size=count)]
+    extremes = [np.full(count, 3.0), np.full(count, -3.0)]
+    return [np.zeros(count), *extremes, rng.uniform(-3, 3, count), rng.normal(size=count)]
 
 
 @pytest.mark.slow
@@ -152,7 +153,8 @@ def test_two_viewports_show_one_head_in_two_ways(open_page, controlled):
 def test_the_last_of_many_settings_is_shown(open_page, controlled):
     page = open_page()
     show_head(page, write_pack(controlled))
-    page.evaluate("async () => { await views[0].drawn; for (let i = 0; i <= 300; i++) views[0].set({ lip: [i / 100, 0, 0] }); }")
+    page.evaluate("() => views[0].drawn")
+    page.evaluate("() => { for (let i = 0; i <= 300; i++) views[0].set({ lip: [i / 100, 0, 0] }); }")
     a = [0, 0, 0, 3.0, 0, 0]
     assert decibels(read_picture(page), expected_picture(controlled, a, CAMERAS[0], 96)) >= LEAST
     assert page.evaluate("() => views[0].timings.frames") < 100
@@ -180,7 +182,7 @@ def test_a_lost_context_comes_back_with_the_same_picture(open_page, controlled):
     events = page.evaluate(
         """async () => {
             const heard = [], view = views[0], gl = view0.getContext("webgl2").getExtension("WEBGL_lose_context");
-            const event = (name) => new Promise((done) => view.addEventListener(name, () => { heard.push(name); done(); }));
+            const event = (name) => new Promise((done) => view.addEventListener(name, () => done(heard.push(name))));
             const lost = event("lost"), restored = event("restored");
             gl.loseContext();
             await lost;
@@ -197,7 +199,7 @@ def test_a_lost_context_comes_back_with_the_same_picture(open_page, controlled):
 def test_orbit_by_pointer_wheel_and_keys(open_page, controlled):
     page = open_page()
     show_head(page, write_pack(controlled))
-    page.evaluate("() => { view0.tabIndex = 0; window.orbits = 0; views[0].addEventListener('orbit', () => orbits++); }")
+    page.evaluate("() => { view0.tabIndex = window.orbits = 0; views[0].addEventListener('orbit', () => orbits++); }")
     page.mouse.move(48, 48)
     page.mouse.down()
     page.mouse.move(24, 60, steps=3)
