@@ -189,7 +189,7 @@ class Head:
         but for a Camera. sound: of a performance that does not know its own, such as that of a session. Returns the
         path. Raises UserError for bad input, a performance of another head, or a file that cannot be written.
 
-        >>> head = dg.load("grid-s1")
+        >>> head = dg.load("actor2")
         >>> path = head.player("speech.wav", "talk.html", camera=(20, 0))
         """
         from dgtalker.web.player import write_player

@@ -8,7 +8,7 @@ from dgtalker.commands.console import Progress
 from dgtalker.errors import UserError
 from dgtalker.files import check_input_file, check_output_file
 
-EXAMPLE = "dgtalker player grid-s1 speech.wav -o talk.html"
+EXAMPLE = "dgtalker player actor2 speech.wav -o talk.html"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
