@@ -145,9 +145,10 @@ def test_two_viewports_show_one_head_in_two_ways(open_page, controlled):
         page.evaluate("([i, settings]) => views[i].set(settings)", [i, settings])
     for i, (a, camera) in enumerate(zip(codes, CAMERAS[1:3], strict=True)):
         assert decibels(read_picture(page, i), expected_picture(controlled, a, camera, 96)) >= LEAST
-    page.evaluate("() => views[0].close()")
+    page.evaluate("() => { views[0].close(); views[0] = new Viewport(view0, head); }")
     page.evaluate(SET, [1, {"lip": [0, 0, 0], "exp": [0, 0, 0]}])
     assert decibels(read_picture(page, 1), expected_picture(controlled, np.zeros(6), CAMERAS[2], 96)) >= LEAST
+    assert decibels(read_picture(page, 0), expected_picture(controlled, np.zeros(6), CAMERAS[0], 96)) >= LEAST
 
 
 def test_the_last_of_many_settings_is_shown(open_page, controlled):

@@ -118,6 +118,13 @@ export function splatEngine(post) {
     return out;
   }
 
+  // out[i] += sum of g basis[o + i] for every `channels`-th i. A function of plain numbers: the browser compiles it well.
+  function addFour(out, basis, c, channels, o0, o1, o2, o3, g0, g1, g2, g3) {
+    for (let i = c; i < out.length; i += channels) {
+      out[i] += g0 * basis[o0 + i] + g1 * basis[o1 + i] + g2 * basis[o2 + i] + g3 * basis[o3 + i];
+    }
+  }
+
   // mean + amplitudes @ basis + changes of the face controls: Float32Array [N * channels].
   function blend(name, phi, controls) {
     const channels = ATTRIBUTES[name], size = head.splats * channels, rank = head.ranks[name];
@@ -125,13 +132,14 @@ export function splatEngine(post) {
     const basis = head.tensors[`head.basis_${name}`], step = head.tensors[`head.basis_${name}.scale`];
     const amplitude = amplitudes(phi, name), used = [];
     for (let r = 0; r < rank; r++) if (amplitude[r] !== 0) used.push(r);
-    const none = new Int8Array(size);
-    for (let first = 0; first < used.length; first += 4) { // four components at once: the sums are read and written less often
-      const parts = [0, 1, 2, 3].map((i) => used[first + i]);
-      const [b0, b1, b2, b3] = parts.map((r) => (r === undefined ? none : basis.subarray(r * size, (r + 1) * size)));
+    const gain = (k, c) => (k < used.length ? amplitude[used[k]] * step[used[k] * channels + c] : 0);
+    const place = (k) => (k < used.length ? used[k] * size : 0);
+    for (let k = 0; k < used.length; k += 4) { // four components at once: the sums are read and written less often
       for (let c = 0; c < channels; c++) {
-        const [g0, g1, g2, g3] = parts.map((r) => (r === undefined ? 0 : amplitude[r] * step[r * channels + c]));
-        for (let i = c; i < size; i += channels) out[i] += g0 * b0[i] + g1 * b1[i] + g2 * b2[i] + g3 * b3[i];
+        addFour(
+          out, basis, c, channels, place(k), place(k + 1), place(k + 2), place(k + 3),
+          gain(k, c), gain(k + 1, c), gain(k + 2, c), gain(k + 3, c),
+        );
       }
     }
     if (controls) addControls(out, name, channels, controls);

@@ -214,7 +214,7 @@ export class Viewport extends EventTarget {
     return { width, height, data };
   }
 
-  // Gives everything back; the canvas keeps its last picture.
+  // Gives everything back. The canvas keeps its last picture, and another viewport may be put on it.
   close() {
     cancelAnimationFrame(this.#frame);
     clearTimeout(this.#stillTimer);
@@ -222,7 +222,11 @@ export class Viewport extends EventTarget {
     this.#observer.disconnect();
     this.#channel.close();
     this.#reject(new Error("The viewport was closed."));
-    this.#gl.getExtension("WEBGL_lose_context")?.loseContext();
+    const gl = this.#gl;
+    for (const texture of [this.#splats, this.#target?.texture]) gl.deleteTexture(texture ?? null);
+    for (const { program } of Object.values(this.#programs)) gl.deleteProgram(program);
+    gl.deleteBuffer(this.#order);
+    gl.deleteFramebuffer(this.#target?.framebuffer ?? null);
   }
 
   // -- from what is set to a picture --------------------------------------------------------------------------------------------
