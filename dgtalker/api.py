@@ -175,6 +175,30 @@ class Head:
         talk(self.identity, sound, path, TalkOptions(size=size, camera=camera, curves=curves), progress=progress)
         return path
 
+    def player(
+        self,
+        performance: Performance | SoundSource,
+        path: str | Path,
+        camera: CameraChoice = "front",
+        sound: SoundSource | None = None,
+        progress: Progress | None = None,
+    ) -> Path:
+        """Write a page (.html) that holds the head, a performance and its sound, and plays in any browser of today.
+
+        There it can be turned and moved while it speaks; nothing is fetched. camera: where it starts, as in `render`,
+        but for a Camera. sound: of a performance that does not know its own, such as that of a session. Returns the
+        path. Raises UserError for bad input, a performance of another head, or a file that cannot be written.
+
+        >>> head = dg.load("actor2")
+        >>> path = head.player("speech.wav", "talk.html", camera=(20, 0))
+        """
+        from dgtalker.web.player import write_player
+
+        path = check_output_file(path, (".html", ".htm"))
+        if not isinstance(performance, Performance):
+            performance = self.listen(performance, progress=progress)
+        return write_player(self.identity, performance, path, camera, sound)
+
     def stream(
         self,
         sound: Performance | SoundSource | Iterator[np.ndarray],

@@ -22,6 +22,7 @@ COMMANDS = {  # command -> its line in --help
     "studio": "open the app in the browser",
     "doctor": "what this machine has and lacks",
     "talk": "speech to a talking-head video",
+    "player": "speech to a page with a head that talks and can be turned and moved",
     "render": "one picture of an identity",
     "export": "the splats of an identity as .ply",
     "preprocess": "video of one person to a data set",

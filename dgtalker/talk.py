@@ -87,7 +87,7 @@ def render_frames(
 ) -> Iterator[np.ndarray]:
     """The pictures of a performance, uint8 [size, W, 3], one at a time. Raises UserError for curves of another head."""
     cameras = _cameras(camera, len(performance), check_size(size))
-    _check_curves(performance, identity)
+    check_curves(performance, identity)
     return _draw(identity, performance, cameras)
 
 
@@ -266,7 +266,7 @@ def talk_frames(
                 raise UserError("There is no sound to be spoken.")
             yield 0, 0, "Reading the sound"
             curves = listen(identity, path, options.expression, other_path, listening, cancelled)
-        _check_curves(curves, identity)
+        check_curves(curves, identity)
         performance = curves.with_edits(options.edits, identity)
         frames = len(performance)
         cameras = _cameras(options.camera, frames, size)
@@ -296,7 +296,7 @@ def talk_frames(
     return TalkResult(Path(out), frames, performance.seconds, wall, performance, session)
 
 
-def _check_curves(curves: Performance, identity: Identity) -> None:
+def check_curves(curves: Performance, identity: Identity) -> None:
     """Raises UserError unless these are curves of `identity`."""
     if curves.identity not in ("", identity.name):
         raise UserError(f"These curves are those of '{curves.identity}', not of '{identity.name}': listen again.")

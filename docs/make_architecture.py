@@ -17,7 +17,7 @@ BANDS = [
     ("Doors", "__main__"),
     ("Make and measure heads", "training"),
     ("Look at video", "doctor"),
-    ("Speak", "talk"),
+    ("Speak", "web"),
     ("The model", "navigation"),
     ("Ground", "resumable"),
 ]
