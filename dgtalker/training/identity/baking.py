@@ -32,7 +32,7 @@ class BakingConfig:
     # The same for heads of more than `large_head_splats`, whose folder would exceed 12 MiB.
     large_head_splats: int = 30_000
     large_head_ranks: Mapping[str, int] = field(
-        default_factory=lambda: {"means": 16, "log_scales": 4, "axis_angles": 4, "logit_opacities": 4, "colors": 16}
+        default_factory=lambda: {"means": 13, "log_scales": 4, "axis_angles": 4, "logit_opacities": 4, "colors": 11}
     )
     ridge_linear: float = 1e-5  # per sample
     ridge_quadratic: float = 1e-2

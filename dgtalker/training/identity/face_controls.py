@@ -60,6 +60,10 @@ class FaceControlsBakingConfig:
 
     moved_mm: float = 0.3  # splats that a control moves less are left out ...
     recolored: float = 0.03  # ... unless it changes their colour, times opacity, by more than this
+    # The same for heads of more than `large_head_splats`, whose folder would exceed 12 MiB.
+    large_head_splats: int = 30_000
+    large_head_moved_mm: float = 0.7
+    large_head_recolored: float = 0.05
     shut_gap: float = 0.08  # gap of the lids that counts as shut, as a share of that at rest
     recess_mm: float = 2.0  # how far an eyeball moves back while its lids shut: they cross it on a straight line
     # Bounds of the changes at 1: a splat may collapse or turn about where the surface folds.
@@ -80,6 +84,9 @@ def bake_face_controls(
     rest = {name: getattr(baked, f"mean_{name}") for name in ATTRIBUTES}
     opacity = rest["logit_opacities"].sigmoid()[:, 0]
     at_rest = head.generator.attributes(head.navigation.w_can[None])
+    moved_mm, recolored = config.moved_mm, config.recolored
+    if baked.count > config.large_head_splats:
+        moved_mm, recolored = config.large_head_moved_mm, config.large_head_recolored
     found, splats, changes = [], [], []
     for number, (control, units) in enumerate(FACE_UNITS.items()):
         stage.report(0.8 * number / len(FACE_UNITS), f"face control {control.name}")
@@ -96,8 +103,8 @@ def bake_face_controls(
         turn = change["axis_angles"].norm(dim=-1, keepdim=True).clamp_min(1e-9)
         change["axis_angles"] = change["axis_angles"] * (config.max_turn / turn).clamp(max=1)
         change["logit_opacities"] = change["logit_opacities"].clamp(-config.max_logit, config.max_logit)
-        far = change["means"].norm(dim=-1) > config.moved_mm / 100
-        kept = (far | (change["colors"].abs().amax(-1) * opacity > config.recolored)).nonzero()[:, 0]
+        far = change["means"].norm(dim=-1) > moved_mm / 100
+        kept = (far | (change["colors"].abs().amax(-1) * opacity > recolored)).nonzero()[:, 0]
         found.append(replace(control, splats=len(kept)))
         splats.append(kept)
         changes.append({name: value[kept] for name, value in change.items()})

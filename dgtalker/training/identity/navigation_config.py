@@ -26,8 +26,8 @@ class NavigationTrainingConfig:
     cross_view: CrossViewConfig = field(default_factory=CrossViewConfig)
     warm_steps: int = 1000
     warm_minutes: float = 5.0  # at most, whatever is left of the steps
-    image_steps: int = 800
-    image_minutes: float = 14.0  # at most
+    image_steps: int = 1600
+    image_minutes: float = 20.0  # at most
     clips: int = 8  # runs of frames per step, linear objective
     run: int = 64  # frames of a run
     context: int = 16  # frames of sound on each side of a picture

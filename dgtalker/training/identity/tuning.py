@@ -54,8 +54,8 @@ GRAZING, FRONTAL = (0.15, 0.45), (0.45, 0.9)
 class TuningConfig:
     """Pivotal tuning of the generator."""
 
-    max_steps: int = 600
-    minutes: float = 18.0  # at most, whatever is left of the steps
+    max_steps: int = 1200
+    minutes: float = 25.0  # at most, whatever is left of the steps
     batch: int = 2  # pivots per step
     rate: float = 5e-3  # learning rate of colours; the others follow RATES
     rate_pivots: float = 5e-3
