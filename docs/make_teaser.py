@@ -18,9 +18,9 @@ from dgtalker.render import render_frame
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEECH = ROOT / "examples" / "ljspeech-printing.flac"
-SIZE, YAW, PITCH, ZOOM = 288, 40, 8, 1.0  # pixels; degrees to either side and up and down
+SIZE, YAW, PITCH, ZOOM = 240, 40, 8, 1.0  # pixels; degrees to either side and up and down
 FPS = 25
-QUALITY = 80
+QUALITY = 50
 MIDDLE_OF_HEAD = (0.0, 0.06, 0.0)  # decimetres; what the camera looks at
 
 

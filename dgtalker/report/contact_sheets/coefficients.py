@@ -14,7 +14,7 @@ from dgtalker.report.contact_sheets.grid import stack_rows
 STEPS = (-3, -2, -1, 0, 1, 2, 3)  # training standard deviations
 CELL, LEFT, TOP = 96, 176, 24  # pixels: a picture, the column of names, the row of steps
 ZOOM, TARGET = 2.1, (0.0, -0.2, 0.0)  # brows to chin of any head, in world units
-QUALITY = 76
+QUALITY = 55  # of 100: what moves shows, and a folder stays small
 
 
 def draw_coefficient_sheet(identity: Identity, labels: Sequence[str], cell: int = CELL) -> bytes:
