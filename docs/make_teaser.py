@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SPEECH = ROOT / "examples" / "ljspeech-printing.flac"
 SIZE, YAW, PITCH, ZOOM = 240, 40, 8, 1.0  # pixels; degrees to either side and up and down
 FPS = 25
-QUALITY = 50
+QUALITY = 42
 MIDDLE_OF_HEAD = (0.0, 0.06, 0.0)  # decimetres; what the camera looks at
 
 
