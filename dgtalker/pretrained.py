@@ -31,8 +31,8 @@ OLDER_KINDS = {"trunk": "backbone"}  # kinds in older checkpoints
 HUB_REPO = "dgtalker/dgtalker"
 PUBLISHED = {  # what is fetched from there by its name, with the SHA-256 of its weights: no others are accepted
     "identity": {
-        "actor1": "79a58737b645637f348f2c0869cc69259fbad613ed178c9798d9609206a6e6d7",
-        "actor3": "08a0fc19aebbcba6f79166609b84731547566c676a7d4c17fb4b1cb47952618f",
+        "actor1": "b2c6e09821c8296ef5eb435fbd5d788b8138b13206573bf8b7426f1f919a0eb6",
+        "actor3": "b8191138ca8ebd8dbab61dfd236943240ff7c2c878e56ae8fd47d01c9e4d30f1",
     },
     "prior": {"full": "f4e4eadd16a7ca8f72540b2a47df6b3883f1eeb3855dd4676ba1538b6e8a9f00"},
 }

@@ -161,6 +161,19 @@ class Navigation(nn.Module):
         self.unit.fill_(1.0)
 
     @torch.no_grad()
+    def move_origin(self, a_exp: Tensor, a_lip: Tensor) -> None:
+        """Make a_exp [n_exp], a_lip [n_lip] the zero of the coefficients; the anchor takes up the shift.
+
+        The latents of sounds stay the same. Limits are the caller's to set.
+        """
+        self.w_can.copy_(self.latent(a_exp, a_lip))
+        encoders = self.expression_encoder.audio, self.lip_encoder.audio
+        for encoder, zero, unit in zip(encoders, (a_exp, a_lip), self.unit.split(self._sizes()), strict=True):
+            shift = zero * unit
+            encoder.head.bias -= shift
+            encoder.attention.bias += encoder.attention.weight.sum(-1) @ shift  # attention weights stay the same
+
+    @torch.no_grad()
     def transform_lips(self, matrix: Tensor) -> None:
         """Change what the sound does: a_lip' = matrix a_lip, with an invertible matrix [n_lip, n_lip].
 

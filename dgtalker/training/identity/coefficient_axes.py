@@ -38,13 +38,7 @@ def zero_at_silence(navigation: Navigation, silence: Tensor) -> None:
     blink = torch.zeros(1, frames).to(silence)
     a_exp = navigation.expression(silence[None], blink)[0, middle].mean(0)
     a_lip = navigation.lips(silence[None])[0, middle].mean(0)
-    navigation.w_can.copy_(navigation.latent(a_exp, a_lip))
-    encoders = navigation.expression_encoder.audio, navigation.lip_encoder.audio
-    units = navigation.unit.split([len(a_exp), len(a_lip)])
-    for encoder, rest, unit in zip(encoders, (a_exp, a_lip), units, strict=True):
-        shift = rest * unit
-        encoder.head.bias -= shift
-        encoder.attention.bias += encoder.attention.weight.sum(-1) @ shift  # attention weights stay the same
+    navigation.move_origin(a_exp, a_lip)
 
 
 @torch.no_grad()

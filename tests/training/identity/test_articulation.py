@@ -5,7 +5,12 @@ import torch
 from fakes.identity_data import tiny_generator, write_fake_dataset
 
 from dgtalker.navigation.model import Navigation, NavigationConfig
-from dgtalker.training.identity.articulation import ArticulationConfig, calibrate_articulation
+from dgtalker.training.identity.articulation import (
+    ArticulationConfig,
+    LipOpening,
+    calibrate_articulation,
+    close_lips_at_rest,
+)
 from dgtalker.training.identity.coefficient_axes import training_coefficients
 from dgtalker.training.identity.frames import DatasetFrames
 from dgtalker.video.dataset import Dataset
@@ -66,3 +71,28 @@ def test_a_mouth_that_opens_enough_or_goes_its_own_way_is_left_alone(tmp_path):
     figures = calibrate_articulation(navigation, generator, frames, ArticulationConfig())
     assert figures["correlation"] < 0.15 and figures["gain"] == 1
     assert all(torch.equal(value, state[name]) for name, value in navigation.state_dict().items())
+
+
+def test_lips_that_stand_open_at_rest_are_closed_and_speech_stays(tmp_path):
+    generator = tiny_generator().requires_grad_(False)
+    frames = DatasetFrames(Dataset.open(write_fake_dataset(tmp_path, generator, clips=2)))
+    navigation = timid_navigation(generator, frames, share=1.0)
+    navigation.move_origin(torch.zeros(1), torch.tensor([0.8, 0.0, 0.0]))
+    features, blink = frames.features[0][None], frames.blink[None, : len(frames.clips[0])]
+
+    def latents():
+        w = navigation.latent(navigation.expression(features, blink), navigation.lips(features))
+        return w[:, 2:-2]  # the ends are smoothed with zeros
+
+    before, opening = latents(), LipOpening(generator, navigation, True)
+    spoken = training_coefficients(navigation, frames)[1]
+    wanted = float(opening(spoken).quantile(0.1))
+    was, now = close_lips_at_rest(navigation, opening, spoken, share=0.1)
+    assert was > wanted + 0.01
+    assert float(LipOpening(generator, navigation, True)(torch.zeros(1, 3))) == pytest.approx(now, abs=1e-4)
+    assert now == pytest.approx(wanted, abs=0.25 * (was - wanted))
+    torch.testing.assert_close(latents(), before, atol=1e-4, rtol=1e-4)
+    assert (
+        close_lips_at_rest(navigation, opening, training_coefficients(navigation, frames)[1], share=0.3)[0]
+        <= now + 1e-4
+    )
