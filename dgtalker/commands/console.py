@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 class Progress:
     """A tqdm bar on stderr behind the engine's `progress(done, total, message)` callables."""
 
-    def __init__(self, label: str):
-        self.label = label
+    def __init__(self, label: str, opening: str = ""):
+        """opening: a line before the bar; like the bar it is not shown where bad input is refused."""
+        self.label, self.opening = label, opening
         self.bar: tqdm | None = None
 
     def __call__(self, done: float, total: float | None = None, message: str | None = None) -> None:
@@ -26,6 +27,8 @@ class Progress:
                 return
             from tqdm import tqdm
 
+            if self.opening:
+                print(self.opening, file=sys.stderr)
             self.bar = tqdm(
                 desc=self.label,
                 file=sys.stderr,

@@ -1,7 +1,6 @@
 """create-identity DATASET -o DIR"""
 
 import argparse
-import sys
 
 from dgtalker.commands.console import Progress
 from dgtalker.files import check_output_folder
@@ -39,8 +38,7 @@ def run(args: argparse.Namespace) -> None:
     given = {
         key: getattr(args, key) for key in ("name", "title", "source", "attribution", "license") if getattr(args, key)
     }
-    print(f"A first preview will speak in {output}.work/preview while training goes on.", file=sys.stderr)
-    with Progress("create-identity") as progress:
+    with Progress("create-identity", f"A first preview will speak in {output}.work/preview.") as progress:
         identity = create_identity(
             args.dataset,
             output,
