@@ -51,8 +51,9 @@ def read_variants(path: str | Path, method: NavigationTrainingConfig) -> tuple[i
     known = {"about", "seed", "base", "variants"}
     if not isinstance(raw, Mapping) or not isinstance(raw.get("variants"), Mapping) or not set(raw) <= known:
         raise UserError(f'{path} must have "variants", and may have "seed", "base" and "about", nothing else.')
-    endless = replace(method, warm_minutes=float("inf"), image_minutes=float("inf"))
-    base = apply_changes(endless, raw.get("base", {}), f"{path}, base")
+    # Lips borrowed from the speech backbone and an amplitude set afterwards would hide what training makes of the lips.
+    plain = replace(method, borrowed=None, articulation=None, warm_minutes=float("inf"), image_minutes=float("inf"))
+    base = apply_changes(plain, raw.get("base", {}), f"{path}, base")
     found = []
     for name, row in raw["variants"].items():
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
