@@ -140,8 +140,14 @@ class _CreationRun:
             raise UserError(f"The output {out} cannot be written ({error.strerror or error}).") from error
         if not resume:
             (self.work / "log.jsonl").unlink(missing_ok=True)
+        self.done = 0.0  # share of the pipeline, as last reported
+
+        def report(done: float, total: float | None = None, message: str | None = None) -> None:
+            self.done = done
+            progress(done, total, message)
+
         self.common = Stage(
-            log=RunLog(self.work / "log.jsonl"), progress=progress, cancelled=cancelled, render=render, device=device,
+            log=RunLog(self.work / "log.jsonl"), progress=report, cancelled=cancelled, render=render, device=device,
             seed=config.seed,
         )  # fmt: skip
         # What a stage's result depends on: everything before it. Grows from stage to stage.
@@ -163,7 +169,8 @@ class _CreationRun:
 
         def tuning(stage: Stage) -> dict[str, Tensor]:
             def preview() -> None:
-                self.write_preview(generator, pivots, details, replace(stage, name="preview"))
+                here = (self.done, self.done)  # it makes no progress of the pipeline's
+                self.write_preview(generator, pivots, details, replace(stage, name="preview", span=here))
 
             early = None if config.preview_steps is None else (config.preview_steps, preview)
             tune_generator(generator, pivots, self.full_frames, config.tuning, stage, config.inversion, early)

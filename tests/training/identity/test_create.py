@@ -149,7 +149,7 @@ def test_progress_increases_to_one_and_the_log_names_every_stage(created):
     done = [d for d, _, _ in messages]
     assert done == sorted(done) and done[-1] == 1.0
     lines = [json.loads(line) for line in (out.parent / "someone.work" / "log.jsonl").read_text().splitlines()]
-    assert {line["stage"] for line in lines} == {"inversion", "tuning", "all frames", "navigation", "baking"}
+    assert {line["stage"] for line in lines} == {"inversion", "tuning", "preview", "all frames", "navigation", "baking"}
     for name in ("inversion", "tuning"):
         pictures = [line["picture"] for line in lines if line["stage"] == name]
         assert pictures[-1] < pictures[0], f"{name} did not learn: {pictures}"
