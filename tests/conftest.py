@@ -89,3 +89,11 @@ def identity(fake_identity: Path):
     from dgtalker.identity import Identity
 
     return Identity.from_pretrained(fake_identity)
+
+
+@pytest.fixture(scope="session")
+def playwright_driver():
+    """Playwright, started once: a process can have it running only once."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        yield driver

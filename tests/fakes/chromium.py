@@ -17,17 +17,15 @@ SOFTWARE_GL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--igno
 
 
 @contextmanager
-def start_chromium(arguments: Sequence[str]) -> Iterator:
-    """Playwright's browser, with `arguments` beside ARGUMENTS; skips the test where there is no Chromium."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+def start_chromium(driver, arguments: Sequence[str]) -> Iterator:
+    """A browser of Playwright's `driver`, with `arguments` beside ARGUMENTS; skips the test if there is no Chromium."""
     executable = os.environ.get("CHROMIUM") or next(
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
     )
     if not executable:
         pytest.skip("no Chromium: install it, or name it in $CHROMIUM")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=executable, args=[*ARGUMENTS, *arguments])
-        try:
-            yield browser
-        finally:
-            browser.close()
+    browser = driver.chromium.launch(executable_path=executable, args=[*ARGUMENTS, *arguments])
+    try:
+        yield browser
+    finally:
+        browser.close()

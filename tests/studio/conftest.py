@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,13 +11,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from fakes.chromium import start_chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST_AUDIO = 30  # seconds, for the app under test
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -103,18 +99,10 @@ def _wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory):
+def browser(playwright_driver):
     """A headless Chromium with a profile of its own; skips where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    executable = os.environ.get("CHROMIUM") or next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if not executable:
-        pytest.skip("no Chromium: install it, or name it in $CHROMIUM")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
+    with start_chromium(playwright_driver, ["--disable-gpu"]) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from dgtalker.video.segmentation import CropWindow, Segmenter
 cv2 = pytest.importorskip("cv2")
 pytest.importorskip("pymatting", reason="cutting heads out needs the package pymatting")
 
-HEAD = Path(__file__).resolve().parents[2] / "checkpoints" / "identities" / "actor2"
+HEAD = Path(__file__).resolve().parents[2] / "checkpoints" / "identities" / "grid-s1"
 
 
 def test_window_maps_points_and_pixels_alike():
@@ -120,6 +120,6 @@ def test_a_performance_whose_alpha_is_known(shared, face_landmarker, tmp_path, b
     assert errors["elsewhere"] < 0.006  # nothing of the flag or the workshop stays; it was .010 and .025
     unsure = np.stack([m.unsure for m in mattes])
     wrong = np.abs(alpha - film.alpha)
-    assert unsure.mean() < 0.06
+    assert unsure.mean() < 0.1
     if background == "workshop":  # where the matte says so, it is wrong far more often
         assert (wrong * unsure).sum() / unsure.sum() > 5 * wrong.mean()

@@ -10,9 +10,9 @@ PATIENCE = 180_000  # milliseconds: a busy machine compiles shaders and draws sl
 
 
 @pytest.fixture(scope="session")
-def browser():
+def browser(playwright_driver):
     """A headless Chromium with WebGL2 in software."""
-    with start_chromium(SOFTWARE_GL) as browser:
+    with start_chromium(playwright_driver, SOFTWARE_GL) as browser:
         yield browser
 
 
