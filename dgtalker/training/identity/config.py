@@ -40,7 +40,7 @@ class CreateConfig:
     def preset(name: str) -> CreateConfig:
         """Settings by name.
 
-        "cpu" takes 20 to 30 minutes on two cores, "gpu" has more frames and steps, for a CUDA device, and "test" a few
+        "cpu" takes half an hour on two cores, "gpu" has more frames and steps, for a CUDA device, and "test" a few
         steps of every stage, to try whether a data set goes through. Steps decide how long a stage goes on; minutes
         only end it on a machine that is many times slower. Raises UserError for another name.
         """
